@@ -1,0 +1,67 @@
+"""What the table keeps: bindings, and the pinholes that keep them alive.
+
+A `Binding` says *where* (internal endpoint <-> external endpoint) and never changes. A `Pinhole`
+says *for whom and until when*: one owner's claim on a binding. A binding lives while at least one
+pinhole on it does, so that two dialogs may share one RTP port without ending each other's audio.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nat_table.endpoint import Endpoint, Transport
+
+
+class Kind(enum.Enum):
+    """What a binding carries; the value is what the command line prints."""
+
+    SIP = "sip"
+    RTP = "rtp"
+    RTCP = "rtcp"
+
+
+class Owner(NamedTuple):
+    """Who keeps a binding alive.
+
+    `scope` is "call", "registration" or "flow" (plain signalling traffic, kept like any UDP
+    mapping); `call_id` and `tag` tell owners of one scope apart and may be empty.
+    """
+
+    scope: str
+    call_id: str = ""
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """An internal endpoint and the external endpoint that stands for it (RFC 4787 §4.1)."""
+
+    transport: Transport
+    internal: Endpoint
+    external: Endpoint
+    kind: Kind
+    created_at: float
+
+    def __hash__(self) -> int:
+        return hash(self.internal)
+
+
+@dataclass(frozen=True, slots=True)
+class Pinhole:
+    """One owner's claim on a binding, until `expires_at` (seconds).
+
+    `remote` is the peer the owner expects, or None where any may send.
+    """
+
+    owner: Owner
+    expires_at: float
+    remote: Endpoint | None = None
+
+
+class MediaPair(NamedTuple):
+    """The RTP and RTCP bindings of one media stream, made together (RFC 3550 §11)."""
+
+    rtp: Binding
+    rtcp: Binding

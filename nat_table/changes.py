@@ -1,0 +1,42 @@
+"""What a call did to the table: the only thing that `rules` and a store consume.
+
+Every change carries what is needed to undo it, so that the table can be put back when the kernel
+refuses a commit (`NatTable.revert`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nat_table.binding import Binding, Pinhole
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A binding was made, with its first pinhole."""
+
+    binding: Binding
+    pinhole: Pinhole
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """One pinhole of a standing binding was added, moved or dropped.
+
+    `before` is None where it was added, `after` is None where it was dropped.
+    """
+
+    binding: Binding
+    before: Pinhole | None
+    after: Pinhole | None
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A binding ended with its last pinhole; `pinholes` are those it had before."""
+
+    binding: Binding
+    pinholes: tuple[Pinhole, ...]
+
+
+Change = Opened | Refreshed | Closed

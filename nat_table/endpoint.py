@@ -1,0 +1,50 @@
+"""Transport addresses.
+
+An `Endpoint` is a plain tuple, so that it hashes and compares at C speed: the packet path looks up
+two of them for every message. Addresses are kept as canonical text (no leading zeros, IPv6
+compressed), because text is what SIP, SDP and the command line speak; only `rules` packs them.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from typing import NamedTuple
+
+
+class Transport(enum.Enum):
+    """A transport protocol; the value is its IP protocol number."""
+
+    UDP = 17
+    TCP = 6
+
+    @property
+    def label(self) -> str:
+        """Returns the name that the command line and JSON print: "udp" or "tcp"."""
+        return self.name.lower()
+
+
+class Endpoint(NamedTuple):
+    """An address and a port."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return render_endpoint(self)
+
+
+def render_endpoint(endpoint: Endpoint) -> str:
+    """Renders "192.0.2.1:5060", or "[2001:db8::1]:5060" (RFC 3986 §3.2.2)."""
+    address, port = endpoint
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Parses what `render_endpoint` renders; raises ValueError on anything else."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError(f"{text!r} is not address:port")
+    if host.startswith("[") and host.endswith("]"):
+        return Endpoint(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+    return Endpoint(str(ipaddress.IPv4Address(host)), int(port))

@@ -1,0 +1,133 @@
+"""The ports of one external address, for one transport.
+
+One byte a port says who may have it. A free port's byte is its parity, so a search for a byte is
+a search for a free port of that parity, and a search for `00 01` is one for a free even port with
+a free odd port behind it: `bytearray.find` does at C speed what RFC 4787 §4.2.2 asks for, however
+full the pool is. The search starts at a random place (RFC 6056 §3.3.1, RFC 6888 REQ-15).
+
+A freed port is held for its last owner: it may have the port back at once, anyone else only when
+the quarantine is over (RFC 6888 REQ-8). All holds last equally long, so they end in the order in
+which they began, and ending them costs no more than what ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from nat_table.behavior import Behavior
+from nat_table.endpoint import Endpoint
+
+_TAKEN, _HELD, _DENIED = 2, 3, 4  # 0 and 1 are free, even and odd
+_FIRST_PORT, _END = 1024, 65536
+
+
+class Rng(Protocol):
+    """What the table asks of a random.Random."""
+
+    def randint(self, low: int, high: int, /) -> int:
+        """Returns a number from low to high, both included."""
+
+
+class PortPool:
+    """Gives out the ports of one external address, each to one owner (RFC 4787 REQ-3).
+
+    An owner is an internal endpoint. `take` and `release` are exactly undone, latest first, by
+    `undo_take` and `undo_release`.
+    """
+
+    __slots__ = ("_behavior", "_former", "_holds", "_leaving", "_rng", "_states")
+
+    def __init__(self, behavior: Behavior, rng: Rng) -> None:
+        self._behavior = behavior
+        self._rng = rng
+        self._states = bytearray(b"\x00\x01" * (_END // 2))
+        fence = range(behavior.fence[0], behavior.fence[1] + 1)
+        for port in (*range(_FIRST_PORT), *fence, *behavior.denied_ports):
+            self._states[port] = _DENIED
+        self._leaving: deque[tuple[float, int, Endpoint]] = deque()  # hold's end, port, last owner
+        self._holds: dict[int, int] = {}  # port -> how many of its holds are still to leave
+        self._former: dict[Endpoint, int] = {}  # last owner -> the port held for it
+
+    def take(self, owners: Sequence[Endpoint], now: float) -> int | None:
+        """Takes consecutive ports for endpoints whose own ports are consecutive.
+
+        Returns the first port, or None where no such run is free. Prefers what is held for the
+        first owner, then its own port number (RFC 4787 §4.2.1), then any run of the same parity
+        (REQ-4) in the pool.
+        """
+        self.end_quarantine(now)
+        former, own = self._former.get(owners[0]), owners[0].port
+        first: int | None
+        if former is not None and self._is_open_to(owners, former):
+            first = former
+        elif self._behavior.preserve_ports and self._is_open_to(owners, own):
+            first = own
+        else:
+            first = self._find(bytes([(own + i) & 1 for i in range(len(owners))]))
+        if first is not None:
+            for port in range(first, first + len(owners)):
+                self._states[port] = _TAKEN
+        return first
+
+    def claim(self, port: int, owner: Endpoint, now: float) -> bool:
+        """Takes exactly this port; returns False where the owner may not have it."""
+        self.end_quarantine(now)
+        if not self._is_open_to((owner,), port):
+            return False
+        self._states[port] = _TAKEN
+        return True
+
+    def release(self, port: int, owner: Endpoint, now: float) -> None:
+        """Puts a taken port into quarantine (RFC 6888 REQ-8)."""
+        self._states[port] = _HELD
+        self._holds[port] = self._holds.get(port, 0) + 1
+        self._former[owner] = port
+        self._leaving.append((now + self._behavior.quarantine_timeout, port, owner))
+
+    def undo_take(self, port: int) -> None:
+        """Puts a taken port back to what it was: free, or held for its owner."""
+        self._states[port] = _HELD if port in self._holds else port & 1
+
+    def undo_release(self, port: int) -> None:
+        """Puts a released port back into the hands of its last owner, its hold undone."""
+        for i in reversed(range(len(self._leaving))):  # nearly always the very last
+            if self._leaving[i][1] == port:
+                self._end_hold(port, self._leaving[i][2])
+                del self._leaving[i]
+                break
+        self._states[port] = _TAKEN
+
+    def end_quarantine(self, now: float) -> None:
+        """Frees the ports whose quarantine is over."""
+        while self._leaving and self._leaving[0][0] <= now:
+            _, port, owner = self._leaving.popleft()
+            self._end_hold(port, owner)
+
+    def _end_hold(self, port: int, owner: Endpoint) -> None:
+        if self._holds[port] > 1:
+            self._holds[port] -= 1
+            return
+        del self._holds[port]
+        if self._former.get(owner) == port:
+            del self._former[owner]
+        if self._states[port] == _HELD:
+            self._states[port] = port & 1
+
+    def _is_open_to(self, owners: Sequence[Endpoint], first: int) -> bool:
+        if first + len(owners) > _END:
+            return False
+        for port, owner in enumerate(owners, first):
+            state = self._states[port]
+            if state != port & 1 and not (state == _HELD and self._former.get(owner) == port):
+                return False
+        return True
+
+    def _find(self, run: bytes) -> int | None:
+        low, high = self._behavior.pool
+        start = self._rng.randint(low, high)
+        port = self._states.find(run, start, high + 1)
+        if port < 0:
+            port = self._states.find(run, low, min(start + len(run), high + 1))
+        return port if port >= 0 else None
