@@ -1,0 +1,89 @@
+"""The queue rule: nft's own `queue`, or an iptables rule on kernels that lack it.
+
+Either way one rule matches the mark that the ruleset has set, so what is captured is decided in one
+place. The iptables rule carries a comment by which an earlier run's rule is found and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from itertools import pairwise
+
+from rules.programs import ProgramFailed, run_program
+from rules.settings import Settings
+
+_COMMENT = "sipnat"
+_BARE_TABLE = """
+table ip mangle {
+    chain FORWARD {
+        type filter hook forward priority mangle; policy accept;
+    }
+}
+"""
+_PROBE = (
+    "table inet sipnat_probe { chain probe {"
+    " type filter hook forward priority mangle; queue num 0 bypass; }; }"
+)
+
+
+def has_native_queue() -> bool:
+    """Tells whether the kernel has nft's `queue` statement; asks by a dry run."""
+    try:
+        run_program("nft", "--check", "--file", "-", text=_PROBE)
+    except ProgramFailed:
+        return False
+    return True
+
+
+def install_iptables_rule(settings: Settings) -> None:
+    """Adds the NFQUEUE rule where it is not there, then removes older ones of ours.
+
+    Raises ProgramFailed.
+    """
+    wanted = iptables_rule(settings)
+    standing = _standing_rules()
+    if wanted not in standing:
+        _mangle("-A", "FORWARD", *wanted)
+    for rule in standing:
+        if rule != wanted:
+            _mangle("-D", "FORWARD", *rule)
+
+
+def remove_iptables_rules() -> None:
+    """Removes every NFQUEUE rule of ours, and the mangle table if that leaves it bare."""
+    for rule in _standing_rules():
+        _mangle("-D", "FORWARD", *rule)
+    with contextlib.suppress(ProgramFailed):
+        _remove_bare_table()
+
+
+def iptables_rule(settings: Settings) -> list[str]:
+    """Returns the rule's arguments, spelled as `iptables -S` prints them."""
+    mark = f"{settings.queue_mark:#x}/{settings.queue_mark:#x}"
+    return [
+        *("-m", "mark", "--mark", mark),
+        *("-m", "comment", "--comment", _COMMENT),
+        *("-j", "NFQUEUE", "--queue-num", str(settings.queue_number)),
+        *(["--queue-bypass"] if settings.is_fail_open else []),
+    ]
+
+
+def _standing_rules() -> list[list[str]]:
+    rules = [shlex.split(line)[2:] for line in _mangle("-S", "FORWARD").splitlines()[1:]]
+    return [rule for rule in rules if _is_ours(rule)]
+
+
+def _remove_bare_table() -> None:
+    """Removes the table that iptables-nft makes on demand; the kernel refuses if a rule came."""
+    if run_program("nft", "list", "table", "ip", "mangle").split() == _BARE_TABLE.split():
+        text = "delete chain ip mangle FORWARD; delete table ip mangle"
+        run_program("nft", "-f", "-", text=text)
+
+
+def _is_ours(rule: list[str]) -> bool:
+    return "NFQUEUE" in rule and ("--comment", _COMMENT) in pairwise(rule)
+
+
+def _mangle(*arguments: str) -> str:
+    return run_program("iptables", "--wait", "--table", "mangle", *arguments)

@@ -1,0 +1,207 @@
+"""Cutting conntrack entries, so that a flow meets the maps anew.
+
+NAT is decided by a flow's first packet; what stands in conntrack outlives a change of the maps. A
+flow concerns a mapping if its internal endpoint sends (original source) or answers (reply source),
+or its external endpoint is called (original destination) or is answered to (reply destination).
+
+Finding entries by one endpoint means a walk through the whole conntrack table, 0.35 us an entry, in
+the kernel where it can delete by filter (6.12); older ones are asked for a filtered dump, then for
+exact deletes. Many endpoints at once are cheaper by one dump for all of them.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import logging
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterable, Sequence
+from threading import Event, Thread
+from typing import NamedTuple
+
+from nat_table.endpoint import Endpoint, Transport
+from rules.elements import pack_endpoint
+from rules.netlink import KernelRefused, Netlink, attribute, nested
+
+_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
+_TUPLE_ORIGINAL, _TUPLE_REPLY, _FILTER = 1, 2, 25
+_FAMILY = struct.pack("=BBH", socket.AF_INET, 0, 0)
+
+# A tuple as the kernel has written it ever since: addresses, protocol, ports (ICMP's is longer).
+_TUPLE = struct.Struct("=HH 8x4s 4x4s 4x 4xB3x 4x2s2x 4x2s2x")
+_MAX_WALKS = 16
+_GATHERING_TIMEOUT = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+class Side(enum.Enum):
+    """Where in a conntrack entry an endpoint stands; the value is its index in `Flow`."""
+
+    ORIGINAL_SOURCE = 1
+    ORIGINAL_DESTINATION = 2
+    REPLY_SOURCE = 3
+    REPLY_DESTINATION = 4
+
+
+class End(NamedTuple):
+    """One endpoint on one side: what a cut looks for."""
+
+    side: Side
+    transport: Transport
+    endpoint: Endpoint
+
+
+class Flow(NamedTuple):
+    """A conntrack entry; endpoints are packed as in `rules.elements`."""
+
+    protocol: int
+    original_source: bytes
+    original_destination: bytes
+    reply_source: bytes
+    reply_destination: bytes
+    original_tuple: bytes
+
+
+class Conntrack:
+    """Reads and cuts the IPv4 conntrack entries of one network namespace."""
+
+    def __init__(self) -> None:
+        self._netlink = Netlink()
+        self._has_filtered_delete = True
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._netlink.close()
+
+    def cut(self, ends: Sequence[End]) -> None:
+        """Deletes all entries in which one of the endpoints stands; raises KernelRefused."""
+        if len(ends) > _MAX_WALKS:
+            self._cut_from(self.flows(), ends)
+        elif not (self._has_filtered_delete and self._cut_by_filter(ends)):
+            for end in ends:
+                self._cut_from(self.flows(_filter(end)), [end])
+
+    def flows(self, filtered: bytes = b"") -> list[Flow]:
+        """Returns the UDP and TCP entries (kernels before 5.8 ignore the filter)."""
+        messages = self._netlink.dump(_GET, _FAMILY + filtered)
+        return [flow for flow in map(_parse_flow, messages) if flow]
+
+    def find(self, end: End) -> list[Flow]:
+        """Returns the entries in which the endpoint stands on that side."""
+        packed = pack_endpoint(end.endpoint)
+        return [
+            flow
+            for flow in self.flows(_filter(end))
+            if flow[end.side.value] == packed and flow.protocol == end.transport.value
+        ]
+
+    def delete(self, flows: Iterable[Flow]) -> None:
+        """Deletes exactly these entries; those gone meanwhile do no harm."""
+        self._send_deletes([flow.original_tuple for flow in flows])
+
+    def _cut_from(self, flows: Iterable[Flow], ends: Iterable[End]) -> None:
+        wanted = {
+            (end.side.value, end.transport.value, pack_endpoint(end.endpoint)) for end in ends
+        }
+        self.delete(
+            flow
+            for flow in flows
+            if any((side, flow.protocol, flow[side]) in wanted for side in range(1, 5))
+        )
+
+    def _cut_by_filter(self, ends: Iterable[End]) -> bool:
+        try:
+            self._send_deletes([_filter(end) for end in ends])
+        except KernelRefused as refusal:
+            if refusal.number not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            self._has_filtered_delete = False
+        return self._has_filtered_delete
+
+    def _send_deletes(self, bodies: Sequence[bytes]) -> None:
+        for start in range(0, len(bodies), 256):
+            requests = [(_DELETE, _FAMILY + body) for body in bodies[start : start + 256]]
+            for number in self._netlink.ask(requests):
+                if number not in (0, errno.ENOENT):
+                    raise KernelRefused(number, "conntrack delete")
+
+
+class LazyCutter:
+    """Cuts in a thread of its own: the flows of closed mappings, which nobody waits for.
+
+    A cut that comes late is harmless: a flow that is cut by mistake meets the maps again with its
+    next packet and goes on as before. So cuts are gathered for a moment and made together.
+    """
+
+    def __init__(self, conntrack: Conntrack) -> None:
+        self._conntrack = conntrack
+        self._waiting: deque[End] = deque()
+        self._wanted = Event()
+        self._closing = Event()
+        self._thread = Thread(target=self._work, name="conntrack cuts", daemon=True)
+        self._thread.start()
+
+    def cut(self, ends: Iterable[End]) -> None:
+        """Takes a cut on and returns at once."""
+        self._waiting.extend(ends)
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Returns when all that was taken on is cut."""
+        self._closing.set()
+        self._wanted.set()
+        self._thread.join()
+        self._conntrack.close()
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            self._wanted.wait()
+            self._closing.wait(_GATHERING_TIMEOUT)
+            self._wanted.clear()
+            ends = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                self._conntrack.cut(ends)
+            except KernelRefused as refusal:
+                _log.warning("flows of closed mappings go on: %s", refusal)
+
+
+def _filter(end: End) -> bytes:
+    """Encodes the tuple that holds the endpoint, and which of its fields count (CTA_FILTER)."""
+    is_source = end.side in (Side.ORIGINAL_SOURCE, Side.REPLY_SOURCE)
+    is_original = end.side in (Side.ORIGINAL_SOURCE, Side.ORIGINAL_DESTINATION)
+    fields = 0b011001 if is_source else 0b101010
+    packed = pack_endpoint(end.endpoint)
+    return nested(
+        _TUPLE_ORIGINAL if is_original else _TUPLE_REPLY,
+        nested(1, attribute(1 if is_source else 2, packed[:4])),
+        nested(
+            2,
+            attribute(1, bytes([end.transport.value])),
+            attribute(2 if is_source else 3, packed[4:6]),
+        ),
+    ) + nested(
+        _FILTER,
+        attribute(1, struct.pack("=I", fields if is_original else 0)),
+        attribute(2, struct.pack("=I", 0 if is_original else fields)),
+    )
+
+
+def _parse_flow(message: bytes) -> Flow | None:
+    start = len(_FAMILY)
+    size, kind, source, target, protocol, sport, dport = _TUPLE.unpack_from(message, start)
+    if (size, kind & 0x3FFF) != (_TUPLE.size, _TUPLE_ORIGINAL):
+        return None
+    if protocol not in (Transport.UDP.value, Transport.TCP.value):
+        return None
+    reply = _TUPLE.unpack_from(message, start + size)
+    return Flow(
+        protocol,
+        source + sport + b"\0\0",
+        target + dport + b"\0\0",
+        reply[2] + reply[5] + b"\0\0",
+        reply[3] + reply[6] + b"\0\0",
+        message[start : start + size],
+    )

@@ -1,0 +1,69 @@
+"""Links, addresses and sockets of the router, as far as the gateway must know them."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+_SECONDARY = 0x01
+_SCOPE_GLOBAL = 0
+_SOCKETS = (Path("/proc/thread-self/net/udp"), Path("/proc/thread-self/net/udp6"))
+_LOOPBACK = 127
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+class InterfaceMissing(Exception):
+    """There is no such interface; the message is one sentence."""
+
+
+class NoAddress(Exception):
+    """The interface has no global IPv4 address; the message is one sentence."""
+
+
+def interface_exists(name: str) -> bool:
+    """Tells whether there is an interface of this name."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
+def external_address(name: str) -> str:
+    """Returns the interface's primary global IPv4 address; raises InterfaceMissing, NoAddress."""
+    if not interface_exists(name):
+        raise InterfaceMissing(f"there is no interface {name}")
+    with IPRoute() as links:
+        for message in links.get_addr(family=socket.AF_INET, label=name):
+            address = message.get_attr("IFA_LOCAL")
+            if message["scope"] == _SCOPE_GLOBAL and not message["flags"] & _SECONDARY:
+                return str(address)
+    raise NoAddress(f"interface {name} has no IPv4 address")
+
+
+def is_forwarding() -> bool:
+    """Tells whether the kernel forwards IPv4 packets at all."""
+    return _FORWARDING.read_text().strip() != "0"
+
+
+def local_udp_ports() -> frozenset[int]:
+    """Returns the ports of the router's own UDP sockets, but those bound to loopback alone."""
+    return frozenset(
+        port
+        for table in _SOCKETS
+        if table.exists()
+        for line in table.read_text().splitlines()[1:]
+        if (port := _local_port(line.split()[1])) is not None
+    )
+
+
+def _local_port(local: str) -> int | None:
+    """Parses "0100007F:13C4" (words in host byte order)."""
+    address, _, port = local.partition(":")
+    words = [int(address[start : start + 8], 16) for start in range(0, len(address), 8)]
+    packed = struct.pack(f"={len(words)}I", *words)
+    is_loopback = packed[0] == _LOOPBACK if len(packed) == 4 else packed == b"\0" * 15 + b"\x01"
+    return None if is_loopback else int(port, 16)

@@ -1,0 +1,47 @@
+"""What the kernel side must know: a plain value that the daemon fills from its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Interfaces, ports and marks; port ranges include both ends.
+
+    Raises ValueError where `mark_mask` has fewer than two bits.
+    """
+
+    internal_interfaces: tuple[str, ...]
+    external_interface: str
+    external_address: str
+    sip_ports: tuple[int, ...] = (5060,)
+    """Where SIP servers listen: UDP from internal hosts to these ports is captured."""
+
+    pool: tuple[int, int] = (16384, 24575)
+    """Where the table draws ports from; nothing else on the router may use them."""
+
+    fence: tuple[int, int] = (61000, 65535)
+    """Where masqueraded flows are sent that would take a port of ours."""
+
+    queue_number: int = 5060
+    is_fail_open: bool = True
+    """Whether signalling passes unchanged while nobody listens to the queue."""
+
+    mark_mask: int = 0x07000000
+    """The bits of the packet mark and the conntrack mark that are ours."""
+
+    def __post_init__(self) -> None:
+        if self.mark_mask.bit_count() < 2:
+            raise ValueError(f"mark mask {self.mark_mask:#x} has fewer than two bits")
+
+    @property
+    def queue_mark(self) -> int:
+        """Returns the mark bit of packets that go to the queue."""
+        return self.mark_mask & -self.mark_mask
+
+    @property
+    def open_mark(self) -> int:
+        """Returns the mark bit of flows of our mappings: what an admin's own rules may accept."""
+        above = self.mark_mask & ~self.queue_mark
+        return above & -above

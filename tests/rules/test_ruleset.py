@@ -1,0 +1,53 @@
+"""The nft text, against a golden file that is read in review like the rules themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rules.ruleset import render_ruleset
+from rules.settings import Settings
+
+GOLDEN = Path(__file__).with_name("golden.nft")
+SETTINGS = Settings(
+    ("lan0", "vlan.20"), "ppp0", "203.0.113.1", sip_ports=(5060, 5080), queue_number=7
+)
+
+
+def test_text_is_the_golden_file() -> None:
+    """To accept a change: python -m tests.rules.test_ruleset"""
+    assert render_ruleset(SETTINGS, native_queue=True) == GOLDEN.read_text()
+
+
+def test_without_native_queue_only_the_capture_chain_is_missing() -> None:
+    whole = render_ruleset(SETTINGS, native_queue=True)
+    without = render_ruleset(SETTINGS, native_queue=False)
+    assert whole.startswith(without)
+    assert re.findall(r"chain (\w+) {", whole[len(without) :]) == ["capture"]
+
+
+@pytest.mark.parametrize(("is_fail_open", "end"), [(True, "queue num 7 bypass"), (False, "num 7")])
+def test_A74_fail_open_is_the_bypass_flag(is_fail_open: bool, end: str) -> None:
+    settings = Settings(("lan0",), "wan0", "203.0.113.1", queue_number=7, is_fail_open=is_fail_open)
+    queue_rule = next(
+        line for line in render_ruleset(settings, True).splitlines() if " queue num " in line
+    )
+    assert queue_rule.endswith(end)
+
+
+def test_nothing_hooks_into_the_routers_own_traffic() -> None:
+    hooks = re.findall(r"hook (\w+) priority", render_ruleset(SETTINGS, True))
+    assert set(hooks) == {"prerouting", "forward", "postrouting"}
+
+
+def test_marks_are_the_two_lowest_bits_of_the_mask() -> None:
+    settings = Settings(("lan0",), "wan0", "203.0.113.1", mark_mask=0x00A80000)
+    assert (settings.queue_mark, settings.open_mark) == (0x00080000, 0x00200000)
+    with pytest.raises(ValueError, match="two bits"):
+        Settings(("lan0",), "wan0", "203.0.113.1", mark_mask=0x4)
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(render_ruleset(SETTINGS, native_queue=True))
