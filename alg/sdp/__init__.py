@@ -1,0 +1,1 @@
+"""SDP as bytes: where addresses and ports stand in a session description (RFC 8866)."""
