@@ -1,0 +1,301 @@
+"""From a message and its mappings to edits.
+
+Two tables say which fields name the phone's own endpoints in which direction; a field that is not
+in them is never edited, whatever it contains: From, To, Call-ID, Authorization, Identity, Replaces
+and everything unknown leave as they came. Within a field only the host and port tokens change, and
+a port is written only where one stood or where the default would be wrong.
+
+Outbound, an address is the phone's own if `Mappings` says so; inbound, if it is the external side
+of one of the phone's bindings. Content-Length is the last edit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from alg.sdp.multipart import find_sdp
+from alg.sdp.session import Address, Alternative, Media, Rtcp, SessionDescription, parse_sdp
+from alg.sip.message import Field, Malformed, SipMessage
+from alg.sip.name_addr import NameAddr, expires_of, parse_name_addrs
+from alg.sip.span import Edit, Span
+from alg.sip.uri import SIP_PORT, SipUri, parse_uri
+from alg.sip.via import parse_via
+from alg.verdict import Direction
+from nat_table.endpoint import Endpoint, Transport
+
+_ROUTING = {"record-route", "path", "service-route"}
+
+# (direction, is a request) -> the fields in which own endpoints are edited. A response carries the
+# requester's Vias: those we changed come back inbound, and outbound they are somebody else's.
+EDITED_FIELDS: dict[tuple[Direction, bool], frozenset[str]] = {
+    (Direction.OUTBOUND, True): frozenset(
+        _ROUTING | {"via", "contact", "route", "refer-to", "reply-to"}
+    ),
+    (Direction.OUTBOUND, False): frozenset(_ROUTING | {"contact", "reply-to"}),
+    (Direction.INBOUND, True): frozenset({"request-uri", "route"}),
+    (Direction.INBOUND, False): frozenset(_ROUTING | {"via", "contact"}),
+}
+
+MAX_MEDIA = 64
+
+
+class TooManyStreams(ValueError):
+    """A session description has more m= lines than any phone writes."""
+
+
+class MalformedSdp(ValueError):
+    """A session description says something that cannot be translated."""
+
+
+class Mapped(NamedTuple):
+    """An endpoint to write; `is_bare` says that its port is not written if it is the default."""
+
+    endpoint: Endpoint
+    is_bare: bool = False
+
+
+class Mappings(Protocol):
+    """What stands for what, in one direction, for one message."""
+
+    transport: Transport
+    """The transport that the message came by; Vias of another are not this hop's."""
+
+    def may_name(self, data: bytes, start: int, end: int) -> bool:
+        """Whether an address that could be edited occurs in data[start:end]."""
+
+    def signalling(self, host: bytes, port: int, role: str, is_bare: bool) -> Mapped | None:
+        """Returns what stands for a signalling endpoint, None where it is not ours to change.
+
+        `role` is the field's name; `is_bare` says that the port was not written.
+        """
+
+    def contact(self, host: bytes, port: int, expires: int | None) -> None:
+        """Takes note of a Contact, if its host and port are the phone's."""
+
+    def wildcard(self) -> None:
+        """Takes note of "Contact: *"."""
+
+    def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
+        """Returns the RTP and RTCP ports that stand for a stream's; 0 where it has no RTCP.
+
+        A stream of several pairs has them in a row, and the first pair is returned. `is_probed`
+        says that the phone has asked a STUN server what its sockets look like from outside.
+        """
+
+    def rtcp(self, host: bytes, port: int) -> int | None:
+        """Returns the port that stands for an RTCP endpoint named apart from its stream."""
+
+    def address(self, host: bytes) -> bytes | None:
+        """Returns the address that stands for a host in a session description."""
+
+
+def rewrite(
+    message: SipMessage, mappings: Mappings, direction: Direction, left: frozenset[str]
+) -> list[Edit]:
+    """Returns the edits of one message, in no order; `left` names fields (or "body") to leave.
+
+    Raises Malformed, MalformedSdp or TooManyStreams, or whatever the mappings raise: then the
+    message must be left as it is.
+    """
+    edits: list[Edit] = []
+    edited = EDITED_FIELDS[direction, message.is_request]
+    data = message.data
+    if message.is_request and "request-uri" in edited:
+        uri = parse_uri(data, *message.request_uri)
+        if uri is not None:
+            _edit_uri(edits, data, uri, mappings, "request-uri")
+    for entry in message.fields:
+        name, start, end = entry
+        if name not in edited or name in left:
+            continue
+        if name == "contact":
+            _edit_contacts(edits, data, entry, mappings)
+        elif mappings.may_name(data, start, end):
+            if name == "via":
+                _edit_vias(edits, data, entry, mappings)
+            else:
+                for value in _values(data, entry):
+                    uri = parse_uri(data, *value.uri)
+                    if uri is not None:
+                        _edit_uri(edits, data, uri, mappings, name)
+    if direction is Direction.OUTBOUND and "body" not in left:
+        _edit_body(edits, message, mappings)
+    return edits
+
+
+def _values(data: bytes, entry: Field) -> list[NameAddr]:
+    try:
+        return list(parse_name_addrs(data, entry.start, entry.end))
+    except ValueError:
+        raise Malformed(entry.name) from None
+
+
+def _edit_contacts(edits: list[Edit], data: bytes, entry: Field, mappings: Mappings) -> None:
+    for value in _values(data, entry):
+        if data[value.uri.start : value.uri.end] == b"*":
+            mappings.wildcard()
+            continue
+        uri = parse_uri(data, *value.uri)
+        if uri is None or uri.transport in (b"ws", b"wss"):
+            continue
+        _edit_uri(edits, data, uri, mappings, "contact")
+        host, port = data[uri.host.start : uri.host.end], _port(data, uri.port, uri)
+        mappings.contact(host, port, expires_of(data, value.params))
+
+
+def _edit_vias(edits: list[Edit], data: bytes, entry: Field, mappings: Mappings) -> None:
+    try:
+        vias = list(parse_via(data, entry.start, entry.end))
+    except ValueError:
+        raise Malformed("Via") from None
+    for via in vias:
+        if via.transport.upper() != mappings.transport.name.encode("ascii"):
+            continue
+        port = _number(data, via.port) if via.port else SIP_PORT
+        host = data[via.host.start : via.host.end]
+        mapped = mappings.signalling(host, port, "via", via.port is None)
+        if mapped is not None:
+            _edit_host_port(edits, data, via.host, via.port, SIP_PORT, mapped, "via")
+
+
+def _edit_uri(edits: list[Edit], data: bytes, uri: SipUri, mappings: Mappings, what: str) -> None:
+    host = data[uri.host.start : uri.host.end]
+    port = _port(data, uri.port, uri)
+    mapped = mappings.signalling(host, port, what, uri.port is None)
+    if mapped is not None:
+        _edit_host_port(edits, data, uri.host, uri.port, uri.default_port, mapped, what)
+
+
+def _port(data: bytes, span: Span | None, uri: SipUri) -> int:
+    return _number(data, span) if span else uri.default_port
+
+
+def _number(data: bytes, span: Span) -> int:
+    port = int(data[span.start : span.end])
+    if port > 65535:
+        raise Malformed(f"port {port}")
+    return port
+
+
+def _edit_host_port(
+    edits: list[Edit],
+    data: bytes,
+    host: Span,
+    port: Span | None,
+    default_port: int,
+    mapped: Mapped,
+    what: str,
+) -> None:
+    """Writes the mapped endpoint over host and port, touching only the token that differs."""
+    address, number = mapped.endpoint
+    text = address.encode("ascii")
+    if data[host.start : host.end] != text:
+        edits.append(Edit(host.start, host.end, text, what))
+    if port is None:
+        if number != default_port:
+            edits.append(Edit(host.end, host.end, b":%d" % number, what))
+    elif mapped.is_bare and number == default_port:
+        edits.append(Edit(host.end, port.end, b"", what))
+    elif int(data[port.start : port.end]) != number:
+        edits.append(Edit(port.start, port.end, b"%d" % number, what))
+
+
+def _edit_body(edits: list[Edit], message: SipMessage, mappings: Mappings) -> None:
+    """Edits every session description, then Content-Length by the bytes that were added."""
+    body = message.body
+    if body.start == body.end:
+        return
+    before = len(edits)
+    for part in find_sdp(message.data, body, message.value("content-type")):
+        session = parse_sdp(message.data, *part)
+        if len(session.media) > MAX_MEDIA:
+            raise TooManyStreams(f"{len(session.media)} m= lines")
+        _edit_session(edits, message.data, session, mappings)
+    growth = sum(len(edit.new) - (edit.end - edit.start) for edit in edits[before:])
+    span = message.singles.get("content-length")
+    if growth and span is not None:
+        digits = message.value("content-length")
+        start = message.data.index(digits, span.start)
+        length = b"%d" % (int(digits) + growth)
+        edits.append(Edit(start, start + len(digits), length, "content-length"))
+
+
+def _edit_session(
+    edits: list[Edit], data: bytes, session: SessionDescription, mappings: Mappings
+) -> None:
+    for stream in session.media:
+        _edit_stream(edits, data, stream, mappings, session.has_candidates)
+    for address in session.connections:
+        _edit_address(edits, address, mappings, "c=")
+    if session.origin is not None:
+        _edit_address(edits, session.origin, mappings, "o=")
+
+
+def _edit_stream(
+    edits: list[Edit], data: bytes, stream: Media, mappings: Mappings, is_probed: bool
+) -> None:
+    connection = stream.connection
+    if stream.path is not None and not stream.is_cema:
+        _edit_address(edits, stream.path.host, mappings, "a=path")
+    for other in stream.alternatives:
+        _edit_alternative(edits, stream, other, mappings, is_probed)
+    rtcp = stream.rtcp
+    if rtcp is not None and rtcp.address is not None and not stream.names_rtcp():
+        _edit_distant_rtcp(edits, stream, rtcp, rtcp.address, mappings)
+    if connection is None or connection.family != 4:
+        return
+    if stream.port + 2 * stream.count > 65536 and stream.count > 1:
+        raise MalformedSdp(f"{stream.count} pairs of ports from {stream.port} on")
+    mapped = mappings.media(connection.text, stream, is_probed)
+    if mapped is None:
+        return
+    port, rtcp_port = mapped
+    if port != stream.port:
+        edits.append(Edit(*stream.port_span, b"%d" % port, "m="))
+    if stream.rtcp is not None:
+        if not stream.names_rtcp():
+            return
+        if rtcp_port not in (0, stream.rtcp.port):
+            edits.append(Edit(*stream.rtcp.port_span, b"%d" % rtcp_port, "a=rtcp"))
+        if stream.rtcp.address is not None:
+            _edit_address(edits, stream.rtcp.address, mappings, "a=rtcp")
+    elif rtcp_port not in (0, port + 1):
+        end = len(data[: stream.end].rstrip(b"\r\n"))
+        line_end = b"\n" if data[end : end + 1] == b"\n" else b"\r\n"
+        edits.append(Edit(end, end, b"%ba=rtcp:%d" % (line_end, rtcp_port), "a=rtcp"))
+
+
+def _edit_alternative(
+    edits: list[Edit], stream: Media, other: Alternative, mappings: Mappings, is_probed: bool
+) -> None:
+    """Edits an a=altc line as if it were the stream's own c= and m= (RFC 6947)."""
+    if other.address.family != 4:
+        return
+    alone = replace(stream, port=other.port, count=1, connection=other.address, rtcp=None)
+    mapped = mappings.media(other.address.text, alone, is_probed)
+    if mapped is None:
+        return
+    if mapped[0] != other.port:
+        edits.append(Edit(*other.port_span, b"%d" % mapped[0], "a=altc"))
+    _edit_address(edits, other.address, mappings, "a=altc")
+
+
+def _edit_distant_rtcp(
+    edits: list[Edit], stream: Media, rtcp: Rtcp, address: Address, mappings: Mappings
+) -> None:
+    """Edits an a=rtcp line that names another address than the stream's c= (RFC 3605)."""
+    port = mappings.rtcp(address.text, rtcp.port) if stream.port and address.family == 4 else None
+    if port is None:
+        return
+    if port != rtcp.port:
+        edits.append(Edit(*rtcp.port_span, b"%d" % port, "a=rtcp"))
+    _edit_address(edits, address, mappings, "a=rtcp")
+
+
+def _edit_address(edits: list[Edit], address: Address, mappings: Mappings, what: str) -> None:
+    if address.family != 4:
+        return
+    mapped = mappings.address(address.text)
+    if mapped is not None and mapped != address.text:
+        edits.append(Edit(*address.span, mapped, what))

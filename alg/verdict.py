@@ -1,0 +1,70 @@
+"""What becomes of a packet, and why.
+
+`Reason` is the counter set, the metric label and the command line's word: no verdict leaves the
+gateway without one.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from alg.sip.span import Edit
+from nat_table.changes import Change
+
+
+class Direction(enum.Enum):
+    """Which way a datagram crosses the NAT; a hairpin goes from one internal host to another."""
+
+    OUTBOUND = "outbound"
+    INBOUND = "inbound"
+    HAIRPIN = "hairpin"
+    NONE = "none"
+
+
+class Verdict(enum.Enum):
+    """What happens to the packet."""
+
+    REWRITTEN = "rewritten"
+    UNCHANGED = "unchanged"
+    DROPPED = "dropped"
+
+
+class Reason(enum.Enum):
+    """Why a packet got its verdict."""
+
+    REWRITTEN = "rewritten"
+    NOTHING_TO_CHANGE = "nothing-to-change"
+    NOT_TRANSLATED = "not-translated"
+    HANDS_OFF = "hands-off"
+    KEEPALIVE = "keepalive"
+    NOT_SIP = "not-sip"
+    NOT_UDP = "not-udp"
+    TRUNCATED = "truncated"
+    TOO_LARGE = "too-large"
+    MALFORMED = "malformed"
+    MALFORMED_SDP = "malformed-sdp"
+    SIGNED = "signed"
+    ENCODED_BODY = "encoded-body"
+    DENIED_PORT = "denied-port"
+    TOO_MANY_STREAMS = "too-many-streams"
+    NO_FREE_PORT = "no-free-port"
+    QUOTA = "quota"
+    COMMIT_FAILED = "commit-failed"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the gateway decided about one datagram.
+
+    `changes` must be in the kernel before `payload` leaves; `detail` says more than the reason
+    where there is more to say.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    payload: bytes
+    edits: tuple[Edit, ...] = ()
+    changes: tuple[Change, ...] = ()
+    detail: str = ""
