@@ -1,0 +1,5 @@
+"""`python -m alg` is `sipnat`."""
+
+from alg.cli import main
+
+main()

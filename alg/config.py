@@ -1,0 +1,188 @@
+"""TOML and options -> one frozen, validated `Config`.
+
+A key is declared once, in `Config`: its type says what is checked, the description beside the type
+is what a user is told is allowed. Values are checked one key at a time, so that whatever is wrong
+ends in one sentence that names the file (or the option), the key, what was found and what may
+stand there. What no single key can tell is checked last, in `_check_together`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from nat_table.behavior import Behavior
+
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+
+# A subset of what Linux allows: nothing that nft or iptables would read as syntax or a wildcard.
+Interface = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z",
+        description="an interface name (at most 15 letters, digits, '.', '_' or '-')",
+    ),
+]
+Address = Annotated[str, Meta(pattern=rf"\A{_OCTET}(\.{_OCTET}){{3}}\Z")]
+Network = Annotated[str, Meta(pattern=rf"\A{_OCTET}(\.{_OCTET}){{3}}(/(3[0-2]|[12]?[0-9]))?\Z")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Ports = Annotated[tuple[Port, ...], Meta(description="a list of ports from 1 to 65535")]
+Timeout = Annotated[float, Meta(ge=1, le=604800, description="seconds, from 1 to 604800")]
+Limit = Annotated[int, Meta(ge=1, le=1_000_000, description="a number from 1 to 1000000")]
+
+DEFAULT_CONTROL = "/run/sipnat/control.sock"
+
+# What concerns the table has its default there, and the pool ends where the fence begins.
+_TABLE = Behavior()
+LOWEST_POOL_PORT = 1024
+HIGHEST_POOL_PORT = _TABLE.fence[0] - 1
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text is one sentence for the user."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a user can set; the field names are the keys of the file."""
+
+    internal: Annotated[
+        tuple[Interface, ...],
+        Meta(min_length=1, description='a list of interface names, such as ["lan0"]'),
+    ]
+    external: Interface
+    control: Annotated[
+        str,
+        # The 108 bytes of sun_path, less the closing zero.
+        Meta(pattern=r"\A[ -~]{1,107}\Z", description="a path of at most 107 ASCII characters"),
+    ] = DEFAULT_CONTROL
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description='"debug", "info", "warning" or "error"'),
+    ] = "info"
+    sip_ports: Annotated[
+        tuple[Port, ...],
+        Meta(min_length=1, description="a list of at least one port from 1 to 65535"),
+    ] = (5060,)
+    ports: Annotated[
+        str,
+        Meta(
+            pattern=r"\A[0-9]{4,5}-[0-9]{4,5}\Z",
+            description=f'a range "LOW-HIGH" within {LOWEST_POOL_PORT}-{HIGHEST_POOL_PORT}',
+        ),
+    ] = "{}-{}".format(*_TABLE.pool)
+    deny_ports: Ports = ()
+    media_hosts: Annotated[
+        tuple[Address, ...],
+        Meta(description='a list of IPv4 addresses, such as ["192.168.1.5"]'),
+    ] = ()
+    hands_off: Annotated[
+        tuple[Network, ...],
+        Meta(description='a list of IPv4 addresses or networks, such as ["198.51.100.0/24"]'),
+    ] = ()
+    queue: Annotated[int, Meta(ge=0, le=65535, description="a number from 0 to 65535")] = 5060
+    on_failure: Annotated[Literal["pass", "hold"], Meta(description='"pass" or "hold"')] = "pass"
+    flow_timeout: Timeout = _TABLE.flow_timeout
+    registration_timeout: Timeout = 3600.0
+    ringing_timeout: Timeout = 300.0
+    max_message_size: Annotated[
+        int, Meta(ge=1024, le=65535, description="a number of bytes from 1024 to 65535")
+    ] = 65535
+    max_mappings: Limit = _TABLE.max_mappings
+    max_mappings_per_host: Limit = _TABLE.max_mappings_per_host
+
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Returns the first and the last port of `ports`."""
+        low, _, high = self.ports.partition("-")
+        return int(low), int(high)
+
+
+_FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
+
+
+def load_config(
+    path: Path | None = None, overrides: Mapping[str, object] = MappingProxyType({})
+) -> Config:
+    """Reads the file, lets `overrides` (options, by key) replace its values, and checks them all.
+
+    Raises ConfigError.
+    """
+    given = _read(path) if path else {}
+    for key in given:
+        if key not in _FIELDS:
+            raise ConfigError(f"{path}: unknown key {_shown(key)}, {_suggestion(key, _FIELDS)}")
+    values = given | dict(overrides)
+    names = {key: f"{path}: {key}" for key in given} | {key: _option(key) for key in overrides}
+    for key, value in values.items():
+        _check(names[key], key, value)
+    for key, field in _FIELDS.items():
+        if field.required and key not in values:
+            where = f"{path}: " if path else ""
+            raise ConfigError(
+                f"{where}{key} is missing: give {_option(key)}, or set the key in a configuration "
+                f"file to {_allowed(key)}"
+            )
+    config = msgspec.convert(values, Config)
+    _check_together(config, names)
+    return config
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (at byte {error.start})") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+
+
+def _check(name: str, key: str, value: object) -> None:
+    try:
+        msgspec.convert(value, _FIELDS[key].type)
+    except msgspec.ValidationError as error:
+        raise _refusal(name, value, _allowed(key)) from error
+
+
+def _check_together(config: Config, names: Mapping[str, str]) -> None:
+    low, high = config.pool
+    if not LOWEST_POOL_PORT <= low < high <= HIGHEST_POOL_PORT:
+        raise _refusal(names["ports"], config.ports, _allowed("ports"))
+    if len(set(config.internal)) < len(config.internal):
+        raise _refusal(names["internal"], config.internal, "each interface once")
+    if config.external in config.internal:
+        raise _refusal(names["external"], config.external, "an interface that is not internal too")
+
+
+def _refusal(name: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError(f"{name} is {_shown(value)}, allowed is {allowed}")
+
+
+def _allowed(key: str) -> str:
+    """Returns the description that stands beside the key's type."""
+    description: str = _FIELDS[key].type.__metadata__[-1].description
+    return description
+
+
+def _option(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"allowed are {', '.join(known)}"
+
+
+def _shown(value: object) -> str:
+    """Renders a value as one short line of ASCII."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Where the gateway meets the world: the packet queue, the control socket, time."""

@@ -1,0 +1,178 @@
+"""Every way to write a configuration wrongly ends in one sentence that says what to write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import alg
+from alg.config import Config, ConfigError, load_config
+
+SAMPLE = Path(alg.__file__).parent / "deploy" / "sipnat.toml"
+SIDES = 'internal = ["lan0"]\nexternal = "wan0"\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "sipnat.toml"
+
+
+def sentence(path: Path | None, **overrides: object) -> str:
+    """Returns what is said about a wrong configuration, without the directory of its file."""
+    with pytest.raises(ConfigError) as refusal:
+        load_config(path, overrides)
+    text = str(refusal.value)
+    assert "\n" not in text
+    return text.replace(f"{path.parent}/", "") if path else text
+
+
+def test_the_two_sides_are_enough(file: Path) -> None:
+    file.write_text(SIDES)
+    assert load_config(file) == Config(internal=("lan0",), external="wan0")
+
+
+def test_options_are_enough() -> None:
+    config = load_config(None, {"internal": ["lan0", "lan1"], "external": "ppp0"})
+    assert (config.internal, config.external) == (("lan0", "lan1"), "ppp0")
+
+
+def test_options_override_the_file(file: Path) -> None:
+    file.write_text(SIDES + 'log_level = "debug"\nqueue = 7\n')
+    config = load_config(file, {"internal": ["br-lan.10"], "log_level": "error"})
+    assert (config.internal, config.log_level) == (("br-lan.10",), "error")
+    assert (config.external, config.queue) == ("wan0", 7)
+
+
+def test_the_pool_is_the_range_in_numbers(file: Path) -> None:
+    file.write_text(SIDES + 'ports = "1024-60999"\n')
+    assert load_config(file).pool == (1024, 60999)
+
+
+def test_the_sample_loads_as_it_is() -> None:
+    assert load_config(SAMPLE) == Config(internal=("lan0",), external="wan0")
+
+
+def test_the_sample_shows_every_key_with_its_default(file: Path) -> None:
+    file.write_text(re.sub(r"^#(?=\S)", "", SAMPLE.read_text(), flags=re.MULTILINE))
+    keys = re.findall(r"^(\w+) =", file.read_text(), flags=re.MULTILINE)
+    assert keys == [field.name for field in msgspec.structs.fields(Config)]
+    assert load_config(file) == Config(internal=("lan0",), external="wan0")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("internal = []", 'internal is [], allowed is a list of interface names, such as ["lan0"]'),
+        ('internal = "lan0"', 'internal is "lan0", allowed is a list of interface names'),
+        ('internal = ["lan0", "lan0"]', 'internal is ["lan0", "lan0"], allowed is each interface'),
+        ('external = "lan0"', 'external is "lan0", allowed is an interface that is not internal'),
+        ('external = "sixteen-letters-"', "allowed is an interface name (at most 15 letters"),
+        ('external = "w\\"; flush ruleset"', "allowed is an interface name"),
+        ('external = "wan0\\n"', 'external is "wan0\\n", allowed is an interface name'),
+        ('external = "ppp+"', "allowed is an interface name"),
+        ('external = ".."', "allowed is an interface name"),
+        ('control = ""', 'control is "", allowed is a path of at most 107 ASCII characters'),
+        (f'control = "/{"x" * 107}"', "allowed is a path of at most 107 ASCII characters"),
+        (
+            'log_level = "loud"',
+            'allowed is "debug", "info", "warning" or "error"',
+        ),
+        (
+            "sip_ports = []",
+            "sip_ports is [], allowed is a list of at least one port from 1",
+        ),
+        ("sip_ports = [0]", "sip_ports is [0], allowed is"),
+        ("sip_ports = [65536]", "sip_ports is [65536], allowed is"),
+        ("sip_ports = [true]", "sip_ports is [true], allowed is"),
+        ("sip_ports = 5060", "sip_ports is 5060, allowed is a list"),
+        ('ports = "20000"', 'ports is "20000", allowed is a range "LOW-HIGH" within 1024-60999'),
+        ('ports = "30000-20000"', 'ports is "30000-20000", allowed is'),
+        ('ports = "20000-20000"', 'ports is "20000-20000", allowed is'),
+        ('ports = "1023-2000"', 'ports is "1023-2000", allowed is'),
+        ('ports = "60000-61000"', 'ports is "60000-61000", allowed is'),
+        ("ports = [20000, 30000]", "ports is [20000, 30000], allowed is"),
+        (
+            'deny_ports = ["sip"]',
+            'deny_ports is ["sip"], allowed is a list of ports from 1 to',
+        ),
+        ('media_hosts = ["pbx"]', 'media_hosts is ["pbx"], allowed is a list of IPv4 addresses'),
+        ('media_hosts = ["192.0.2.256"]', "allowed is a list of IPv4 addresses"),
+        ('media_hosts = ["192.0.2.01"]', "allowed is a list of IPv4 addresses"),
+        ('media_hosts = ["192.0.2"]', "allowed is a list of IPv4 addresses"),
+        ('queue = "five"', 'queue is "five", allowed is a number from 0 to 65535'),
+        ("queue = 65536", "queue is 65536, allowed is"),
+        ('on_failure = "drop"', 'on_failure is "drop", allowed is "pass" or "hold"'),
+        ("flow_timeout = 0", "flow_timeout is 0, allowed is seconds, from 1 to 604800"),
+        ("flow_timeout = nan", "flow_timeout is NaN, allowed is"),
+        ("registration_timeout = inf", "registration_timeout is Infinity, allowed is"),
+        ("ringing_timeout = 07:32:00", 'ringing_timeout is "07:32:00", allowed is'),
+        ("max_message_size = 65536", "allowed is a number of bytes from 1024 to 65535"),
+        ("max_mappings = 0", "max_mappings is 0, allowed is a number from 1 to 1000000"),
+        ("max_mappings_per_host = 1.5", "max_mappings_per_host is 1.5, allowed is"),
+    ],
+)
+def test_a_bad_value_is_shown_beside_what_is_allowed(file: Path, line: str, expected: str) -> None:
+    key = line.split()[0]
+    others = [other for other in SIDES.splitlines() if not other.startswith(key)]
+    file.write_text("\n".join([*others, line]))
+    text = sentence(file)
+    assert text.startswith(f"sipnat.toml: {key} is ")
+    assert expected in text
+
+
+def test_a_long_value_is_cut(file: Path) -> None:
+    file.write_text(f'external = "{"x" * 5000}"')
+    assert len(sentence(file)) < 200
+
+
+def test_an_option_is_named_as_it_was_given(file: Path) -> None:
+    file.write_text(SIDES)
+    assert sentence(file, log_level="loud").startswith('--log-level is "loud", allowed is "debug",')
+    assert sentence(file, external="lan0").startswith('--external is "lan0", allowed is')
+
+
+def test_an_unknown_key_is_met_with_the_one_that_was_meant(file: Path) -> None:
+    file.write_text(SIDES + "flow-timeout = 30\n")
+    expected = 'sipnat.toml: unknown key "flow-timeout", did you mean flow_timeout?'
+    assert sentence(file) == expected
+
+
+def test_an_unknown_key_like_no_other_is_met_with_all_keys(file: Path) -> None:
+    file.write_text(SIDES + "[hep]\nserver = 1\n")
+    text = sentence(file)
+    assert text.startswith('sipnat.toml: unknown key "hep", allowed are internal, external, ')
+    assert text.endswith("max_mappings_per_host")
+
+
+@pytest.mark.parametrize("key", ["internal", "external"])
+def test_a_missing_side_is_asked_for(file: Path, key: str) -> None:
+    file.write_text("\n".join(line for line in SIDES.splitlines() if not line.startswith(key)))
+    assert sentence(file).startswith(f"sipnat.toml: {key} is missing: give --{key}, or set the key")
+    given = {"internal": ["lan0"], "external": "wan0"}
+    del given[key]
+    assert sentence(None, **given).startswith(f"{key} is missing: give --{key}, or set the key")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            b"queue = 1\nqueue 2\n",
+            "is not TOML: Expected '=' after a key in a key/value pair",
+        ),
+        (b"queue = " + b"[" * 5000, "is not TOML: "),
+        (b"queue = 1 # \xff", "is not UTF-8 text (at byte 12)"),
+    ],
+)
+def test_what_is_not_toml_is_said_with_its_place(file: Path, content: bytes, expected: str) -> None:
+    file.write_bytes(content)
+    assert sentence(file).startswith(f"sipnat.toml: {expected}")
+
+
+def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    assert sentence(missing) == "missing.toml: cannot be read: No such file or directory"
+    assert sentence(tmp_path).endswith(": cannot be read: Is a directory")
