@@ -1,0 +1,119 @@
+"""Packets from the kernel and back (NFQUEUE), through the netfilterqueue library.
+
+The library caps the copy range at 4,016 bytes and cannot ask for fail-open, so both are set by two
+NFQNL_MSG_CONFIG messages on its own socket after it has bound the queue, and it is driven through
+`run_socket` with a reader that takes a whole datagram whatever size it asks for. Packets up to
+64 kB then arrive whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import cast
+
+from netfilterqueue import COPY_PACKET, NetfilterQueue, Packet
+
+log = logging.getLogger("sipnat.queue")
+
+# linux/netfilter/nfnetlink.h, nfnetlink_queue.h
+_NFNL_SUBSYS_QUEUE = 3
+_NFQNL_MSG_CONFIG = 2
+_NLM_F_REQUEST = 1
+_NFQA_CFG_PARAMS = 2
+_NFQA_CFG_MASK = 4
+_NFQA_CFG_FLAGS = 5
+_NFQA_CFG_F_FAIL_OPEN = 1
+_COPY_RANGE = 0xFFFF
+
+_SOCKET_BUFFER = 16 * 1024 * 1024
+_MAX_QUEUED = 8192
+_READ_SIZE = 0xFFFF + 4096
+_BATCH = 64
+
+# (raw packet, incoming interface index, outgoing interface index) -> the packet to send on,
+# or None to drop it; the very object that came in goes on unchanged.
+Handler = Callable[[bytes, int, int], bytes | None]
+
+
+class QueueBusy(Exception):
+    """The queue cannot be bound: another process has it, or the privilege is missing."""
+
+
+class PacketQueue:
+    """One netfilter queue; `handle` is called for every packet and its answer is the verdict."""
+
+    def __init__(self, number: int, handle: Handler, is_fail_open: bool) -> None:
+        """Binds the queue; raises QueueBusy."""
+        self._handle = handle
+        self._library = NetfilterQueue()
+        try:
+            self._library.bind(
+                number, self._deliver, _MAX_QUEUED, COPY_PACKET, sock_len=_SOCKET_BUFFER
+            )
+        except OSError as error:
+            raise QueueBusy(str(error)) from error
+        self._socket = socket.socket(fileno=os.dup(self._library.get_fd()))
+        self._socket.setblocking(False)
+        self._left = 0
+        self._configure(number, is_fail_open)
+
+    def fileno(self) -> int:
+        """Returns the descriptor that is readable when packets wait."""
+        return self._socket.fileno()
+
+    def serve(self) -> None:
+        """Handles the packets that wait, some tens at the most, and returns."""
+        self._left = _BATCH
+        self._library.run_socket(cast(socket.socket, self))
+
+    def close(self) -> None:
+        """Unbinds the queue; packets still in it take the way of a queue without a listener."""
+        self._socket.close()
+        self._library.unbind()
+
+    def recv(self, _size: int) -> bytes:
+        """Reads one whole netlink datagram for the library; BlockingIOError ends its loop."""
+        if self._left == 0:
+            raise BlockingIOError(errno.EAGAIN, "enough for now")
+        self._left -= 1
+        return self._socket.recv(_READ_SIZE)
+
+    def _deliver(self, packet: Packet) -> None:
+        raw = packet.get_payload()
+        try:
+            answer = self._handle(raw, packet.indev, packet.outdev)
+        except Exception:
+            log.exception("a packet was passed unmodified because of an error in sipnat")
+            answer = raw
+        if answer is None:
+            packet.drop()
+            return
+        if answer is not raw:
+            packet.set_payload(answer)
+        packet.accept()
+
+    def _configure(self, number: int, is_fail_open: bool) -> None:
+        params = struct.pack("!IB", _COPY_RANGE, COPY_PACKET)
+        self._socket.send(_config(number, _attribute(_NFQA_CFG_PARAMS, params)))
+        flags = struct.pack("!I", _NFQA_CFG_F_FAIL_OPEN if is_fail_open else 0)
+        mask = struct.pack("!I", _NFQA_CFG_F_FAIL_OPEN)
+        self._socket.send(
+            _config(number, _attribute(_NFQA_CFG_FLAGS, flags) + _attribute(_NFQA_CFG_MASK, mask))
+        )
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    padding = b"\0" * (-len(value) % 4)
+    return struct.pack("=HH", 4 + len(value), kind) + value + padding
+
+
+def _config(number: int, attributes: bytes) -> bytes:
+    family = struct.pack("!BBH", socket.AF_UNSPEC, 0, number)
+    kind = _NFNL_SUBSYS_QUEUE << 8 | _NFQNL_MSG_CONFIG
+    length = 16 + len(family) + len(attributes)
+    return struct.pack("=IHHII", length, kind, _NLM_F_REQUEST, 0, 0) + family + attributes
