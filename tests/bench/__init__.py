@@ -1,0 +1,1 @@
+"""Measurements; compare ratios of one run, never absolute times."""

@@ -1,0 +1,121 @@
+"""The lab's wiring: phones, a router and the internet, one namespace each.
+
+    phones 10.0.0.20, .21    10.0.0.1 router 203.0.113.1     server 203.0.113.10, remotes .11, .12
+           [lan] eth0 ------------- lan0 [router] wan0 ------------- eth0 [wan]
+
+The router masquerades by a table of its own, as a router would before sipnat is installed on it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pyroute2 import IPRoute
+
+from tests.lab.closable import Closable
+from tests.lab.namespace import Namespace, remove_stale
+
+LAN_ROUTER = "10.0.0.1"
+PHONE_1 = "10.0.0.20"
+PHONE_2 = "10.0.0.21"
+EXTERNAL = "203.0.113.1"
+SERVER = "203.0.113.10"
+REMOTE_1 = "203.0.113.11"
+REMOTE_2 = "203.0.113.12"
+INTERNAL_INTERFACE = "lan0"
+EXTERNAL_INTERFACE = "wan0"
+PROBE_INTERVAL = 0.02
+PROBES = 250
+
+MASQUERADE = f"""
+table ip home_router {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "{EXTERNAL_INTERFACE}" masquerade
+    }}
+}}
+"""
+
+
+class Network(Closable):
+    """Three namespaces, wired; `is_masqueraded=False` routes plainly instead (the ceiling)."""
+
+    def __init__(self, *, is_masqueraded: bool = True) -> None:
+        remove_stale()
+        self._namespaces: list[Namespace] = []
+        try:
+            self.router = self._add("router")
+            self.lan = self._add("lan")
+            self.wan = self._add("wan")
+            self._wire(INTERNAL_INTERFACE, LAN_ROUTER, self.lan, (PHONE_1, PHONE_2))
+            self._wire(EXTERNAL_INTERFACE, EXTERNAL, self.wan, (SERVER, REMOTE_1, REMOTE_2))
+            _add_route(self.lan, "default", LAN_ROUTER)
+            self.router.set_sysctl("net.ipv4.ip_forward", "1")
+            if is_masqueraded:
+                self.router.run("nft", "-f", "-", text=MASQUERADE)
+            else:
+                _add_route(self.wan, "10.0.0.0/24", EXTERNAL)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Removes the namespaces; the links go with them."""
+        for namespace in self._namespaces:
+            namespace.close()
+
+    def ruleset(self) -> str:
+        """Returns the router's whole nft ruleset."""
+        return self.router.run("nft", "list", "ruleset")
+
+    def _add(self, role: str) -> Namespace:
+        namespace = Namespace(role)
+        self._namespaces.append(namespace)
+        return namespace
+
+    def _wire(
+        self, interface: str, address: str, far: Namespace, far_addresses: tuple[str, ...]
+    ) -> None:
+        self.router.edit_links(
+            lambda links: links.link(
+                "add",
+                ifname=interface,
+                kind="veth",
+                peer={"ifname": "eth0", "net_ns_fd": far.name},
+            )
+        )
+        _bring_up(self.router, interface, (address,))
+        _bring_up(far, "eth0", far_addresses)
+        _wait_until_packets_pass(far, far_addresses[0], self.router, address)
+
+
+def _bring_up(namespace: Namespace, interface: str, addresses: tuple[str, ...]) -> None:
+    def edit(links: IPRoute) -> None:
+        index = links.link_lookup(ifname=interface)[0]
+        for address in addresses:
+            links.addr("add", index=index, address=address, prefixlen=24)
+        links.link("set", index=index, state="up")
+
+    namespace.edit_links(edit)
+
+
+def _wait_until_packets_pass(
+    sender: Namespace, sender_address: str, receiver: Namespace, receiver_address: str
+) -> None:
+    """Sends until something arrives: a new link drops packets for up to a second after "up".
+
+    It is done before there are rules, so it leaves no trace in conntrack.
+    """
+    probe, target = sender.udp_socket(sender_address), receiver.udp_socket(receiver_address)
+    with probe, target:
+        target.settimeout(PROBE_INTERVAL)
+        for _ in range(PROBES):
+            probe.sendto(b"probe", target.getsockname())
+            with suppress(TimeoutError):
+                target.recv(16)
+                return
+    raise RuntimeError(f"nothing passes from {sender.name} to {receiver.name}")
+
+
+def _add_route(namespace: Namespace, destination: str, gateway: str) -> None:
+    namespace.edit_links(lambda links: links.route("add", dst=destination, gateway=gateway))

@@ -1,0 +1,65 @@
+"""The lab as fixtures: each test gets a network of its own, so that tests may run in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rules.backend import KernelBackend
+from tests.lab.gateway import Gateway
+from tests.lab.namespace import exit_on_signals
+from tests.lab.network import PHONE_1, PHONE_2, REMOTE_1, REMOTE_2, SERVER, Network
+from tests.lab.site import Site
+from tests.netns.kernel import Peer, install
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_up_on_signals() -> None:
+    exit_on_signals()
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Yields a wired network behind plain masquerade, without the gateway."""
+    with Network() as network:
+        yield network
+
+
+@pytest.fixture
+def gateway(network: Network) -> Iterator[Gateway]:
+    """Yields the gateway, ready, on the network's router."""
+    with Gateway(network.router) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def site(network: Network, gateway: Gateway) -> Iterator[Site]:
+    """Yields two registered-to-be phones and a server on either side of the gateway."""
+    with Site(network) as site:
+        yield site
+
+
+@pytest.fixture
+def backend(network: Network) -> KernelBackend:
+    """Returns the kernel's backend, its rules installed on the network's router."""
+    return install(network)
+
+
+@pytest.fixture
+def peers(network: Network) -> Iterator[dict[str, Peer]]:
+    """Yields the sockets of both phones (same port!) and of three remotes."""
+    places = {
+        PHONE_1: (network.lan, 4000),
+        PHONE_2: (network.lan, 4000),
+        SERVER: (network.wan, 5060),
+        REMOTE_1: (network.wan, 7000),
+        REMOTE_2: (network.wan, 7002),
+    }
+    made = {
+        address: Peer(namespace.udp_socket(address, port))
+        for address, (namespace, port) in places.items()
+    }
+    yield made
+    for peer in made.values():
+        peer.udp.close()
