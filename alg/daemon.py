@@ -268,7 +268,10 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         while not stopped.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopped.wait(), TICK)
-            daemon.tick()
+            try:
+                daemon.tick()
+            except Exception:
+                log.exception("expired mappings were not all taken away because of an error")
         _notify("STOPPING=1")
         log.info("stopping; %d mappings stay in the kernel", len(daemon.table))
     return 0

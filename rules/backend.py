@@ -136,12 +136,16 @@ class KernelBackend:
     def masqueraded(self, internal: Endpoint) -> Endpoint | None:
         """Returns the external endpoint that an unmapped UDP socket has now, if it has just one.
 
-        That is what a STUN server has told the phone about itself (RFC 8489, RFC 8839).
+        That is what a STUN server has told the phone about itself (RFC 8489, RFC 8839). None also
+        where the kernel does not answer.
         """
-        if not self._netlink.have([_stray(elements.pack_endpoint(internal))])[0]:
-            return None
         end = End(Side.ORIGINAL_SOURCE, Transport.UDP, internal)
-        seen = {flow.reply_destination for flow in self._conntrack.find(end)}
+        try:
+            if not self._netlink.have([_stray(elements.pack_endpoint(internal))])[0]:
+                return None
+            seen = {flow.reply_destination for flow in self._conntrack.find(end)}
+        except KernelRefused:
+            return None
         return elements.unpack_endpoint(seen.pop()) if len(seen) == 1 else None
 
     def listing(self) -> list[Binding]:

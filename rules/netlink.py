@@ -107,7 +107,7 @@ class Netlink:
         """Sends (type, body) requests at once and returns each one's errno, 0 for success."""
         first = self._sequence + 1
         self._sequence += len(requests)
-        self._socket.send(
+        self._send(
             b"".join(
                 _message(kind, _REQUEST | _ACK, first + index, body)
                 for index, (kind, body) in enumerate(requests)
@@ -126,7 +126,7 @@ class Netlink:
         """Returns the bodies of all answers to a dump request; raises KernelRefused."""
         while True:
             self._sequence += 1
-            self._socket.send(_message(kind, _REQUEST | _DUMP, self._sequence, body))
+            self._send(_message(kind, _REQUEST | _DUMP, self._sequence, body))
             is_whole, answers = self._receive_dump()
             if is_whole:
                 return answers
@@ -157,7 +157,7 @@ class Netlink:
             body = _element_body(element)
             messages.append(_message(_NFTABLES | kind, flags, sequence, body))
         messages.append(_message(_BATCH_END, _REQUEST, last, _BATCH_BODY))
-        self._socket.send(b"".join(messages))
+        self._send(b"".join(messages))
         refusals: dict[int, int] = {}
         while True:
             for kind, _flags, message in self._receive():
@@ -168,6 +168,12 @@ class Netlink:
                     refusals[sequence - begin - 1] = -number
                 if sequence in (begin, last):
                     return refusals
+
+    def _send(self, messages: bytes) -> None:
+        try:
+            self._socket.send(messages)
+        except OSError as error:
+            raise KernelRefused(error.errno or errno.EIO, "netlink request") from None
 
     def _receive(self) -> Iterator[tuple[int, int, bytes]]:
         try:

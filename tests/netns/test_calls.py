@@ -7,6 +7,7 @@ faults carries its id.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from nat_table.endpoint import Endpoint
 from tests.lab.agents import receive_all, wait_until
 from tests.lab.gateway import Gateway
 from tests.lab.message import bare_uri, parameter, uri_endpoint, via_sent_by
-from tests.lab.network import EXTERNAL, REMOTE_1, REMOTE_2
+from tests.lab.network import EXTERNAL, REMOTE_1, REMOTE_2, Network
 from tests.lab.rtp import RtpStream
 from tests.lab.sdp import media_endpoint, render_sdp
 from tests.lab.site import SERVER_MEDIA_1, SERVER_MEDIA_2, Conversation, Site
@@ -23,6 +24,7 @@ from tests.lab.site import SERVER_MEDIA_1, SERVER_MEDIA_2, Conversation, Site
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
 RELEASE_TIMEOUT = 40.0
+QUEUES = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
 
 
 def rows(gateway: Gateway, *kinds: str) -> list[dict[str, Any]]:
@@ -43,6 +45,12 @@ def check_audio(talk: Conversation, seconds: float = 1.0) -> None:
     assert talk.near.sent > 40 * seconds
     assert set(talk.far.sources) == {talk.external}
     assert set(talk.near.sources) == {talk.far.endpoint}
+
+
+def queued(network: Network) -> int:
+    """Returns how many packets have ever gone to the queue (its id_sequence)."""
+    text = network.router.call(QUEUES.read_text)
+    return int(text.split()[7])
 
 
 def test_a13_a25_register_is_translated_and_its_answer_restored(site: Site) -> None:
@@ -263,3 +271,12 @@ def test_a31_a_call_from_another_edge_of_the_provider_reaches_the_phone(site: Si
         [(answer, source)] = receive_all(edge)
         assert answer.startswith(b"SIP/2.0 200 ")
         assert source == uri_endpoint(contact)
+
+
+def test_media_never_enters_user_space(site: Site, network: Network) -> None:
+    site.register(site.phone_1)
+    _, arrived = site.call_out(site.phone_1)
+    before = queued(network)
+    assert before > 0
+    check_audio(site.talk(site.phone_1, arrived, SERVER_MEDIA_1))
+    assert queued(network) == before
