@@ -117,6 +117,7 @@ class Daemon:
                 flow_timeout=config.flow_timeout,
                 call_timeouts=CallTimeouts(ringing=config.ringing_timeout),
                 max_message=config.max_message_size,
+                max_per_host=config.max_mappings_per_host,
             ),
             self.table,
             backend.masqueraded,

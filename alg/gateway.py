@@ -91,7 +91,8 @@ class GatewaySettings:
     """What the engine must know of the configuration; timeouts in seconds.
 
     `media_hosts` are addresses that any internal host may name in its descriptions; `hands_off` are
-    servers that traverse the NAT by themselves, whose traffic passes as it is.
+    servers that traverse the NAT by themselves, whose traffic passes as it is. A host may have
+    `max_per_host` calls, registrations and subscriptions each.
     """
 
     external_addresses: tuple[str, ...]
@@ -100,6 +101,7 @@ class GatewaySettings:
     flow_timeout: float = 300.0
     call_timeouts: CallTimeouts = DEFAULT_TIMEOUTS
     max_message: int = MAX_MESSAGE
+    max_per_host: int = 1024
 
 
 class Gateway:
@@ -119,9 +121,9 @@ class Gateway:
         timeouts = settings.call_timeouts
         self._state = State(
             table,
-            Registrations("registration", timeouts.transaction),
-            Registrations("subscription", timeouts.transaction),
-            Calls(timeouts),
+            Registrations("registration", timeouts.transaction, settings.max_per_host),
+            Registrations("subscription", timeouts.transaction, settings.max_per_host),
+            Calls(timeouts, settings.max_per_host),
         )
         self._written = Written()
         self._hands_off: dict[str, bool] = {}

@@ -176,15 +176,7 @@ class Outbound:
         if self._remembered is not None:
             known = self._remembered.get(internal)
             return known.external.port if known else None
-        binding = self._table.bind(
-            Transport.UDP,
-            internal,
-            Kind.RTCP,
-            self._owner,
-            now=self._now,
-            expires_at=self._media_until,
-        )
-        self.notes.media[internal] = binding
+        binding = self.notes.media[internal] = self._bind(internal, Kind.RTCP)
         return binding.external.port
 
     def address(self, host: bytes) -> bytes | None:
@@ -230,28 +222,23 @@ class Outbound:
             wanted = seen.port if seen is not None and seen.address == host else behind
             if wanted is None:
                 continue
-            binding = self._table.bind(
-                Transport.UDP,
-                internal,
-                kind,
-                self._owner,
-                now=self._now,
-                expires_at=self._media_until,
-                wanted=wanted,
-            )
-            behind = binding.external.port + 1
+            behind = self._bind(internal, kind, wanted).external.port + 1
+
+    def _bind(self, internal: Endpoint, kind: Kind, wanted: int | None = None) -> Binding:
+        """Binds one media endpoint for the call."""
+        return self._table.bind(
+            Transport.UDP,
+            internal,
+            kind,
+            self._owner,
+            now=self._now,
+            expires_at=self._media_until,
+            wanted=wanted,
+        )
 
     def _bind_media(self, rtp: Endpoint, rtcp: Endpoint) -> tuple[int, int]:
         if rtcp.port in (0, rtp.port):
-            binding = self._table.bind(
-                Transport.UDP,
-                rtp,
-                Kind.RTP,
-                self._owner,
-                now=self._now,
-                expires_at=self._media_until,
-            )
-            self.notes.media[rtp] = binding
+            binding = self.notes.media[rtp] = self._bind(rtp, Kind.RTP)
             return binding.external.port, binding.external.port if rtcp.port else 0
         pair = self._table.bind_pair(
             rtp, rtcp, self._owner, now=self._now, expires_at=self._media_until

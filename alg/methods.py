@@ -115,9 +115,9 @@ def _offer_request(state: State, exchange: Exchange) -> None:
     if call.is_ended:
         return
     call.signalling.update(exchange.notes.signalling)
-    call.media.mapped.update(exchange.notes.media)
+    call.media.remember(exchange.notes.media)
     if media:
-        call.media.offer(message.cseq, media)
+        calls.let_go(state.table, call, call.media.offer(message.cseq, media), exchange.now)
     if not call.is_confirmed:
         until = max(call.expires_at, exchange.now + calls.timeouts.transaction)
         calls.keep(state.table, call, until)
@@ -142,7 +142,7 @@ def _answer(state: State, call: Call, exchange: Exchange) -> None:
     media = tuple(dict.fromkeys(exchange.notes.media.values()))
     if not media or call.is_ended:
         return
-    call.media.mapped.update(exchange.notes.media)
+    call.media.remember(exchange.notes.media)
     call.signalling.update(exchange.notes.signalling)
     if exchange.message.status < 200 and not exchange.message.is_request:
         call.media.preview(media)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from alg.dialogs.deadlines import Deadlines
 from alg.dialogs.offer_answer import OfferAnswer
+from alg.dialogs.quota import HostQuota
 from alg.dialogs.states import DialogEvent, DialogState, next_state
 from nat_table.binding import Binding, Owner
 from nat_table.table import NatTable
@@ -76,8 +77,9 @@ def owner_of(key: CallKey) -> Owner:
 class Calls:
     """Every call that has state, by its key."""
 
-    def __init__(self, timeouts: CallTimeouts) -> None:
+    def __init__(self, timeouts: CallTimeouts, limit: int) -> None:
         self.timeouts = timeouts
+        self._quota = HostQuota("calls", limit)
         self._calls: dict[CallKey, Call] = {}
         self._deadlines: Deadlines[CallKey] = Deadlines()
 
@@ -89,9 +91,13 @@ class Calls:
         return self._calls.get(key)
 
     def open(self, key: CallKey) -> Call:
-        """Returns the call, made new where there is none or where the old one has ended."""
+        """Returns the call, made new where there is none or where the old one has ended.
+
+        Raises QuotaExceeded where the host has as many as it may; ended ones do not count.
+        """
         call = self._calls.get(key)
         if call is None or call.is_ended:
+            self._quota.take(key.host)
             call = self._calls[key] = Call(key)
         return call
 
@@ -115,7 +121,7 @@ class Calls:
         self, table: NatTable, call: Call, remote_tag: bytes, event: DialogEvent, now: float
     ) -> None:
         """Moves one dialog of the call on, and what the call owns with it."""
-        if remote_tag not in call.dialogs and len(call.dialogs) >= MAX_FORKS:
+        if call.is_ended or (remote_tag not in call.dialogs and len(call.dialogs) >= MAX_FORKS):
             return
         before = call.dialogs.get(remote_tag, DialogState.EARLY)
         call.dialogs[remote_tag] = state = next_state(before, event)
@@ -136,7 +142,8 @@ class Calls:
             call.dialogs[tag] = next_state(state, DialogEvent.REFUSED)
         if not call.is_confirmed:
             self.end(table, call, now)
-            self.forget(call.key)
+            del self._calls[call.key]
+            self._deadlines.discard(call.key)
 
     def end(self, table: NatTable, call: Call, now: float) -> None:
         """Closes what the call owns; the call itself is remembered for a transaction's time."""
@@ -144,13 +151,9 @@ class Calls:
             table.close(binding, call.owner, now)
         call.signalling.clear()
         call.media.release()
+        self._quota.give_back(call.key.host)
         call.expires_at = now + self.timeouts.transaction
         self._deadlines.put(call.key, call.expires_at)
-
-    def forget(self, key: CallKey) -> None:
-        """Drops the memory of a call."""
-        self._calls.pop(key, None)
-        self._deadlines.discard(key)
 
     def let_go(self, table: NatTable, call: Call, unused: Iterable[Binding], now: float) -> None:
         """Ends media that an answer replaced, once late packets have come (RFC 3264 §8)."""
@@ -160,7 +163,8 @@ class Calls:
     def expire(self, now: float) -> None:
         """Forgets the calls whose time is over; the table expires their bindings by itself."""
         for key in self._deadlines.pop_due(now):
-            self._calls.pop(key, None)
+            if not self._calls.pop(key).is_ended:
+                self._quota.give_back(key.host)
 
     def next_deadline(self) -> float | None:
         """Returns when `expire` has something to do, at the earliest."""

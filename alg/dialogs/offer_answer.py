@@ -11,12 +11,15 @@ before a PRACK or UPDATE moved them. Offers and agreements are therefore numbere
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import NamedTuple
 
 from nat_table.binding import Binding
 from nat_table.endpoint import Endpoint
+
+MAX_OFFERS = 8
+MAX_MAPPED = 128
 
 Bindings = tuple[Binding, ...]
 
@@ -27,7 +30,7 @@ class _Offer(NamedTuple):
 
 
 class OfferAnswer:
-    """The media of one call: agreed bindings, open offers by CSeq, and every mapping ever used."""
+    """The media of one call: agreed bindings, open offers by CSeq, and mappings it has used."""
 
     __slots__ = ("_agreed", "_number", "_offers", "_settled", "mapped")
 
@@ -43,11 +46,25 @@ class OfferAnswer:
         offered = (offer.bindings for offer in self._offers.values())
         return tuple(dict.fromkeys(chain(self._agreed.bindings, *offered)))
 
-    def offer(self, cseq: int, bindings: Bindings) -> None:
-        """Notes what a request offers; a retransmission changes nothing, however late it comes."""
-        if cseq > self._settled and cseq not in self._offers:
-            self._number += 1
-            self._offers[cseq] = _Offer(self._number, bindings)
+    def offer(self, cseq: int, bindings: Bindings) -> Bindings:
+        """Notes what a request offers; returns the bindings that are no longer used.
+
+        A retransmission changes nothing, however late it comes. Of many offers that nobody answers
+        the oldest is given up.
+        """
+        if cseq <= self._settled or cseq in self._offers:
+            return ()
+        self._number += 1
+        self._offers[cseq] = _Offer(self._number, bindings)
+        if len(self._offers) <= MAX_OFFERS:
+            return ()
+        return self._unused(self._offers.pop(next(iter(self._offers))).bindings)
+
+    def remember(self, mapped: Mapping[Endpoint, Binding]) -> None:
+        """Takes note of what a description named, of the latest ones only."""
+        self.mapped.update(mapped)
+        for internal in list(self.mapped)[: max(0, len(self.mapped) - MAX_MAPPED)]:
+            del self.mapped[internal]
 
     def accept(self, cseq: int) -> Bindings:
         """Agrees on the offer of a request; returns the bindings that are no longer used."""

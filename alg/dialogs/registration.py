@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from alg.dialogs.deadlines import Deadlines
+from alg.dialogs.quota import HostQuota
 from nat_table.binding import Binding, Owner
 from nat_table.table import NatTable
 
 DEFAULT_EXPIRES = 3600
+MAX_ASKED = 8
 
 Key = tuple[str, bytes]
 
@@ -54,8 +56,9 @@ class Registrations:
     until Expires is over.
     """
 
-    def __init__(self, scope: str, transaction_timeout: float) -> None:
+    def __init__(self, scope: str, transaction_timeout: float, limit: int) -> None:
         self._scope = scope
+        self._quota = HostQuota(f"{scope}s", limit)
         self._transaction_timeout = transaction_timeout
         self._registrations: dict[Key, _Registration] = {}
         self._deadlines: Deadlines[Key] = Deadlines()
@@ -64,10 +67,18 @@ class Registrations:
         return len(self._registrations)
 
     def ask(self, host: str, call_id: bytes, cseq: int, asked: Asked, now: float) -> None:
-        """Notes a request on its way out; a retransmission changes nothing."""
+        """Notes a request on its way out; a retransmission changes nothing.
+
+        Raises QuotaExceeded where the host has as many as it may.
+        """
         key = (host, call_id)
-        registration = self._registrations.setdefault(key, _Registration())
+        registration = self._registrations.get(key)
+        if registration is None:
+            self._quota.take(host)
+            registration = self._registrations[key] = _Registration()
         registration.asked[cseq] = asked
+        if len(registration.asked) > MAX_ASKED:
+            del registration.asked[next(iter(registration.asked))]
         if not registration.granted:
             self._deadlines.put(key, now + self._transaction_timeout)
 
@@ -111,7 +122,8 @@ class Registrations:
     def expire(self, now: float) -> None:
         """Forgets the registrations whose time is over."""
         for key in self._deadlines.pop_due(now):
-            self._registrations.pop(key, None)
+            del self._registrations[key]
+            self._quota.give_back(key[0])
 
     def next_deadline(self) -> float | None:
         """Returns when `expire` has something to do, at the earliest."""

@@ -1,0 +1,31 @@
+"""How many things of one kind each internal host may have (RFC 6888 REQ-4, in spirit)."""
+
+from __future__ import annotations
+
+from nat_table.table import QuotaExceeded
+
+
+class HostQuota:
+    """Counts by internal address, up to a limit."""
+
+    __slots__ = ("_counts", "_limit", "_what")
+
+    def __init__(self, what: str, limit: int) -> None:
+        self._what = what
+        self._limit = limit
+        self._counts: dict[str, int] = {}
+
+    def take(self, host: str) -> None:
+        """Counts one more; raises QuotaExceeded at the limit."""
+        count = self._counts.get(host, 0)
+        if count >= self._limit:
+            raise QuotaExceeded(f"{host} has {count} {self._what}")
+        self._counts[host] = count + 1
+
+    def give_back(self, host: str) -> None:
+        """Counts one less."""
+        count = self._counts[host] - 1
+        if count:
+            self._counts[host] = count
+        else:
+            del self._counts[host]
