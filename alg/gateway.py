@@ -23,7 +23,7 @@ from alg.dialogs.dialog import Calls, CallTimeouts, owner_of
 from alg.dialogs.registration import Registrations
 from alg.mappings import FLOW, DeniedPort, Inbound, Outbound
 from alg.methods import METHODS, Exchange, State, call_key
-from alg.rewrite import MalformedSdp, TooManyStreams, rewrite
+from alg.rewrite import MalformedSdp, TooComplex, rewrite
 from alg.sdp.multipart import is_signed
 from alg.sip.message import Malformed, NotSip, SipMessage, parse_message
 from alg.sip.span import Edit, apply_edits
@@ -153,8 +153,8 @@ class Gateway:
             outcome = self._leave(payload, Reason.MALFORMED, str(error))
         except MalformedSdp as error:
             outcome = self._leave(payload, Reason.MALFORMED_SDP, str(error))
-        except TooManyStreams as error:
-            outcome = self._leave(payload, Reason.TOO_MANY_STREAMS, str(error))
+        except TooComplex as error:
+            outcome = self._leave(payload, Reason.TOO_COMPLEX, str(error))
         except DeniedPort as error:
             outcome = self._leave(payload, Reason.DENIED_PORT, str(error))
         except BindRefused as error:
@@ -221,7 +221,8 @@ class Gateway:
 
     def _decide(self, datagram: Datagram, direction: Direction, now: float) -> Outcome:
         payload = datagram.payload
-        if direction is Direction.NONE:
+        is_ours = datagram.source.address in self._settings.external_addresses
+        if direction is Direction.NONE or is_ours:
             return self._leave(payload, Reason.NOT_TRANSLATED)
         remote = datagram.destination if direction is Direction.OUTBOUND else datagram.source
         if self._settings.hands_off and self._is_hands_off(remote.address):
@@ -261,7 +262,7 @@ class Gateway:
             self.table,
             datagram.transport,
             source,
-            (self._media_hosts | {source.address.encode("ascii")}) - self._addresses,
+            self._media_hosts | {source.address.encode("ascii")},
             self._addresses,
             self._written,
             self._masqueraded,

@@ -35,7 +35,7 @@ class Notes:
     def __init__(self) -> None:
         self.contacts: dict[Binding, list[int | None]] = {}
         self.is_wildcard = False
-        self.signalling: dict[Binding, None] = {}
+        self.signalling: dict[Endpoint, Binding] = {}
         self.media: dict[Endpoint, Binding] = {}
 
     def name(self, binding: Binding, expires: int | None) -> None:
@@ -64,6 +64,7 @@ class Outbound:
         "_masqueraded",
         "_media_until",
         "_now",
+        "_own",
         "_owner",
         "_remembered",
         "_source",
@@ -91,12 +92,15 @@ class Outbound:
     ) -> None:
         """Takes what the bindings of this message belong to.
 
-        `masqueraded` tells what external endpoint the kernel has given an unmapped socket;
-        `remembered` replaces binding of media by looking up: for a call that has ended.
+        `hosts` are the addresses that the sender may name in its descriptions, while in a header
+        field only its own counts; `masqueraded` tells what external endpoint the kernel has given
+        an unmapped socket; `remembered` replaces binding of media by looking up, for a call that
+        has ended.
         """
         self._table = table
         self.transport = transport
         self._source = source
+        self._own = source.address.encode("ascii")
         self._hosts = hosts
         self._addresses = addresses
         self._written = written
@@ -110,10 +114,9 @@ class Outbound:
 
     def may_name(self, data: bytes, start: int, end: int) -> bool:
         """Whether an address of the sender, or of ours, occurs in data[start:end]."""
-        for address in self._hosts:
-            if data.find(address, start, end) >= 0:
-                return True
-        return any(data.find(address, start, end) >= 0 for address in self._addresses)
+        return data.find(self._own, start, end) >= 0 or any(
+            data.find(address, start, end) >= 0 for address in self._addresses
+        )
 
     def signalling(self, host: bytes, port: int, role: str, is_bare: bool) -> Mapped | None:
         """Binds a signalling endpoint of the sender, and the one this message came from.
@@ -122,7 +125,7 @@ class Outbound:
         """
         if port == 0:
             return None
-        if host not in self._hosts:
+        if host != self._own:
             known = self._own_external(host, port)
             if known is not None:
                 self._written.note(role, known.external, Form.EXTERNAL)
@@ -136,7 +139,7 @@ class Outbound:
 
     def contact(self, host: bytes, port: int, expires: int | None) -> None:
         """Notes a Contact that names the sender, by its internal or its external endpoint."""
-        if host in self._hosts:
+        if host == self._own:
             internal = Endpoint(host.decode("ascii"), port)
             binding = self._table.look_up_internal(self.transport, internal)
         else:
@@ -195,6 +198,9 @@ class Outbound:
         return binding
 
     def _bind_signalling(self, internal: Endpoint) -> Binding:
+        known = self.notes.signalling.get(internal)
+        if known is not None:
+            return known
         if internal.port < LOWEST_PORT:
             raise DeniedPort(f"{internal}")
         binding = self._table.bind(
@@ -205,7 +211,7 @@ class Outbound:
             now=self._now,
             expires_at=self._flow_until,
         )
-        self.notes.signalling[binding] = None
+        self.notes.signalling[internal] = binding
         return binding
 
     def _keep_probed(self, rtp: Endpoint, rtcp: Endpoint) -> None:

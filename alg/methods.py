@@ -114,7 +114,7 @@ def _offer_request(state: State, exchange: Exchange) -> None:
     call = calls.open(exchange.key)
     if call.is_ended:
         return
-    call.signalling.update(exchange.notes.signalling)
+    call.signalling.update(dict.fromkeys(exchange.notes.signalling.values()))
     call.media.remember(exchange.notes.media)
     if media:
         calls.let_go(state.table, call, call.media.offer(message.cseq, media), exchange.now)
@@ -143,7 +143,7 @@ def _answer(state: State, call: Call, exchange: Exchange) -> None:
     if not media or call.is_ended:
         return
     call.media.remember(exchange.notes.media)
-    call.signalling.update(exchange.notes.signalling)
+    call.signalling.update(dict.fromkeys(exchange.notes.signalling.values()))
     if exchange.message.status < 200 and not exchange.message.is_request:
         call.media.preview(media)
     else:

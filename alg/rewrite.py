@@ -38,10 +38,11 @@ EDITED_FIELDS: dict[tuple[Direction, bool], frozenset[str]] = {
 }
 
 MAX_MEDIA = 64
+MAX_EDITS = 512
 
 
-class TooManyStreams(ValueError):
-    """A session description has more m= lines than any phone writes."""
+class TooComplex(ValueError):
+    """A message names its sender, or describes media, more often than any phone does."""
 
 
 class MalformedSdp(ValueError):
@@ -95,7 +96,7 @@ def rewrite(
 ) -> list[Edit]:
     """Returns the edits of one message, in no order; `left` names fields (or "body") to leave.
 
-    Raises Malformed, MalformedSdp or TooManyStreams, or whatever the mappings raise: then the
+    Raises Malformed, MalformedSdp or TooComplex, or whatever the mappings raise: then the
     message must be left as it is.
     """
     edits: list[Edit] = []
@@ -116,12 +117,18 @@ def rewrite(
                 _edit_vias(edits, data, entry, mappings)
             else:
                 for value in _values(data, entry):
+                    _check_number(edits)
                     uri = parse_uri(data, *value.uri)
                     if uri is not None:
                         _edit_uri(edits, data, uri, mappings, name)
     if direction is Direction.OUTBOUND and "body" not in left:
         _edit_body(edits, message, mappings)
     return edits
+
+
+def _check_number(edits: list[Edit]) -> None:
+    if len(edits) > MAX_EDITS:
+        raise TooComplex(f"more than {MAX_EDITS} places to edit")
 
 
 def _values(data: bytes, entry: Field) -> list[NameAddr]:
@@ -133,6 +140,7 @@ def _values(data: bytes, entry: Field) -> list[NameAddr]:
 
 def _edit_contacts(edits: list[Edit], data: bytes, entry: Field, mappings: Mappings) -> None:
     for value in _values(data, entry):
+        _check_number(edits)
         if data[value.uri.start : value.uri.end] == b"*":
             mappings.wildcard()
             continue
@@ -150,6 +158,7 @@ def _edit_vias(edits: list[Edit], data: bytes, entry: Field, mappings: Mappings)
     except ValueError:
         raise Malformed("Via") from None
     for via in vias:
+        _check_number(edits)
         if via.transport.upper() != mappings.transport.name.encode("ascii"):
             continue
         port = _number(data, via.port) if via.port else SIP_PORT
@@ -210,7 +219,7 @@ def _edit_body(edits: list[Edit], message: SipMessage, mappings: Mappings) -> No
     for part in find_sdp(message.data, body, message.value("content-type")):
         session = parse_sdp(message.data, *part)
         if len(session.media) > MAX_MEDIA:
-            raise TooManyStreams(f"{len(session.media)} m= lines")
+            raise TooComplex(f"{len(session.media)} m= lines")
         _edit_session(edits, message.data, session, mappings)
     growth = sum(len(edit.new) - (edit.end - edit.start) for edit in edits[before:])
     span = message.singles.get("content-length")

@@ -47,7 +47,7 @@ class Reason(enum.Enum):
     SIGNED = "signed"
     ENCODED_BODY = "encoded-body"
     DENIED_PORT = "denied-port"
-    TOO_MANY_STREAMS = "too-many-streams"
+    TOO_COMPLEX = "too-complex"
     NO_FREE_PORT = "no-free-port"
     QUOTA = "quota"
     COMMIT_FAILED = "commit-failed"
