@@ -1,0 +1,73 @@
+"""What mutation starts from: drawn messages, the transcripts' messages, and messages by others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.alg.abnf import read_choices, write_request, write_response
+from tests.alg.abnf_sdp import default_world, write_multipart, write_sdp
+from tests.alg.abnf_text import Scribe
+from tests.alg.playbook import PHONE, invite, register, request, response, sdp
+from tests.fuzz.targets import SEPARATOR
+
+DRAWN = 200
+UDP_HEADER = bytes.fromhex("450000000001000040110000 0a000014 cb00710a 13c413c4 0000 0000")
+
+
+def seeds_of(target: str, cases: Path | None) -> Iterator[bytes]:
+    """Yields the seeds of one target; `cases` is the folder of messages by others."""
+    rng = random.Random(1)
+    for number in range(DRAWN):
+        choose = read_choices(rng.randbytes(1000))
+        if target == "sdp":
+            body = (write_sdp, write_multipart)[number % 2](Scribe(choose, default_world()))
+            yield body.content_type.replace("\r\n", "").encode() + b"\n" + body.data
+            continue
+        write = write_response if number % 3 == 0 else write_request
+        yield _wrapped(target, [write(choose, default_world()).data], number)
+    for number, messages in enumerate(_transcripts()):
+        if target != "sdp":
+            yield _wrapped(target, messages, number)
+    if cases is None:
+        return
+    folder, kinds = ("sdp", "*.sdp") if target == "sdp" else ("messages", "*.sip")
+    for number, path in enumerate(sorted((cases / folder).glob(kinds))):
+        data = path.read_bytes()
+        if len(data) < 4096:
+            is_sdp = target == "sdp"
+            yield b"application/sdp\n" + data if is_sdp else _wrapped(target, [data], number)
+    for number, path in enumerate(sorted((cases / "torture").glob("*.dat"))):
+        if target != "sdp":
+            yield _wrapped(target, [path.read_bytes()], number)
+
+
+def _transcripts() -> Iterator[list[bytes]]:
+    asked = invite(PHONE, sdp(PHONE.address, 4000, "a=rtcp:4010"))
+    yield [asked, response(asked, 180), response(asked, 200, body=sdp("203.0.113.9", 9000))]
+    yield [asked, request("CANCEL"), response(asked, 487), request("ACK")]
+    yield [asked, response(asked, 200), request("BYE", to_tag="b", cseq=2), asked]
+    yield [request("UPDATE", PHONE, sdp(PHONE.address, 4000 + n), cseq=n) for n in range(9)]
+    registering = register(PHONE, "Contact: <sip:a@10.0.0.20:5070>;expires=60")
+    yield [registering, response(registering, 200, "Expires: 60"), register(PHONE, expires=0)]
+    yield [b"\r\n\r\n", b"\0\0\0\0"[:1], b"\r\n"]
+
+
+def _wrapped(target: str, messages: list[bytes], number: int) -> bytes:
+    """Brings messages into the form that the target reads."""
+    if target == "packet":
+        total = len(UDP_HEADER) + len(messages[0])
+        header = bytearray(UDP_HEADER)
+        header[2:4] = total.to_bytes(2, "big")
+        header[24:26] = (total - 20).to_bytes(2, "big")
+        return bytes(header) + messages[0]
+    if target == "stream":
+        return bytes((number % 256,)) + b"".join(messages)
+    if target == "gateway":
+        chunks = []
+        for message in messages:
+            is_answer = message.startswith(b"SIP/") and number % 2
+            chunks.append((b"\0" if is_answer else b"\2\1\6\3"[number % 4 :][:1]) + message)
+        return SEPARATOR.join(chunks)
+    return messages[0]
