@@ -113,6 +113,17 @@ def test_never_worse_than_absent(router: Router, payload: bytes) -> None:
     assert router.standing() == {}
 
 
+def test_a88_tls_and_secure_websocket_octets_are_not_touched(router: Router) -> None:
+    for payload in (
+        b"\x16\x03\x01\x00\xf5\x01",
+        b"\x16\xfe\xfd\x00\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ):
+        raw = packet(payload, destination=Endpoint(SERVER.address, 5061))
+        assert router.daemon.handle(raw, LAN, WAN) is raw
+    assert router.daemon.gateway.counters[Reason.NOT_SIP] == 3
+
+
 def test_never_worse_than_absent_for_what_is_no_datagram(router: Router) -> None:
     for raw in (b"", b"\x45", packet(b"x" * 50)[:40], b"\x60" + bytes(60)):
         assert router.daemon.handle(raw, LAN, WAN) is raw

@@ -16,7 +16,7 @@ from nat_table.endpoint import Endpoint
 from tests.lab.agents import receive_all, wait_until
 from tests.lab.gateway import Gateway
 from tests.lab.message import bare_uri, parameter, uri_endpoint, via_sent_by
-from tests.lab.network import EXTERNAL, REMOTE_1, REMOTE_2, Network
+from tests.lab.network import EXTERNAL, PHONE_1, REMOTE_1, REMOTE_2, Network
 from tests.lab.rtp import RtpStream
 from tests.lab.sdp import media_endpoint, render_sdp
 from tests.lab.site import SERVER_MEDIA_1, SERVER_MEDIA_2, Conversation, Site
@@ -280,3 +280,24 @@ def test_media_never_enters_user_space(site: Site, network: Network) -> None:
     assert before > 0
     check_audio(site.talk(site.phone_1, arrived, SERVER_MEDIA_1))
     assert queued(network) == before
+
+
+def test_a50_a_phone_may_send_rtp_from_another_port_than_it_signalled(
+    site: Site, network: Network
+) -> None:
+    site.register(site.phone_1)
+    _, arrived = site.call_out(site.phone_1)
+    external = media_endpoint(arrived.body)
+    with (
+        RtpStream(network.lan, site.phone_1.media) as signalled,
+        RtpStream(network.lan, Endpoint(PHONE_1, 4444)) as sender,
+        RtpStream(network.wan, SERVER_MEDIA_1) as far,
+    ):
+        sender.send_to(far.endpoint)
+        far.send_to(external)
+        time.sleep(1.0)
+        sender.stop()
+        far.stop()
+        assert wait_until(lambda: far.received == sender.sent > 40, 2.0)
+        assert wait_until(lambda: signalled.received == far.sent > 40, 2.0)
+        assert set(far.sources) == {Endpoint(EXTERNAL, 4444)}, "by ordinary NAT"

@@ -13,6 +13,7 @@ from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1AD, Dot1Q, Loop
 from scapy.layers.ppp import PPP, PPPoE
 from scapy.packet import Packet, Raw
 
+from alg.observe import reassembly
 from alg.observe.capture import Arrival, Capture, CaptureError, is_capture
 from nat_table.endpoint import Transport
 from tests.alg.observe.wire import (
@@ -163,14 +164,15 @@ def test_missing_overlapping_and_late_fragments_are_counted(tmp_path: Path) -> N
     assert skipped == {"fragmented and incomplete": 2}
 
 
-def test_fragments_held_are_bounded(tmp_path: Path) -> None:
+def test_fragments_held_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reassembly, "MAX_DATAGRAMS", 16)
     frames = [
         fragments(IP(id=number, src="10.0.0.20", dst="203.0.113.10") / Raw(bytes(1600)), 800)[0]
-        for number in range(1100)
+        for number in range(40)
     ]
     capture = Capture(write_pcap(tmp_path / "a.pcap", frames, interval=0.0))
     assert list(capture) == []
-    assert capture.skipped == {"fragmented and incomplete": 1100}
+    assert capture.skipped == {"fragmented and incomplete": 40}
 
 
 DATA = bytes(range(256)) * 4
@@ -211,11 +213,12 @@ def test_tcp_after_a_gap_is_counted(tmp_path: Path) -> None:
     )
 
 
-def test_tcp_held_before_a_gap_is_bounded(tmp_path: Path) -> None:
-    ahead = [tcp(PHONE, SERVER, START + 10 + number, b"x") for number in range(2000)]
+def test_tcp_held_before_a_gap_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reassembly, "MAX_SEGMENTS_AHEAD", 16)
+    ahead = [tcp(PHONE, SERVER, START + 10 + number, b"x") for number in range(40)]
     octets, skipped = streams(write_pcap(tmp_path / "a.pcap", [SYN, *ahead, *segments()]))
     assert octets == {(PHONE, 1): b""}
-    assert skipped["bytes of TCP after a gap"] > 2000
+    assert skipped["bytes of TCP after a gap"] > 40
 
 
 def test_tcp_reset_and_the_same_ports_again(tmp_path: Path) -> None:
