@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import re
 import signal
 import socket
@@ -22,6 +21,7 @@ from typer.testing import CliRunner, Result
 from alg.cli import app
 from alg.config import Config
 from alg.io.control import ControlServer
+from tests.alg.terminal import on_terminal
 
 SIPNAT = [sys.executable, "-m", "alg"]
 SIDES = ["--internal", "lan0", "--external", "wan0"]
@@ -302,22 +302,3 @@ def test_a_hostile_call_id_is_harmless_on_a_terminal(serve: Serve) -> None:
     text = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "")
     assert text.isprintable()
     assert r"call [bold]\x1b]0;owned\x07" in text
-
-
-def on_terminal(*arguments: str) -> str:
-    """Returns what the command writes to a terminal of 80 columns."""
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
-    environment.pop("NO_COLOR", None)
-    with subprocess.Popen([*SIPNAT, *arguments], stdout=theirs, env=environment) as process:
-        os.close(theirs)
-        pieces = []
-        try:
-            while piece := os.read(ours, 65536):
-                pieces.append(piece)
-        except OSError:  # Linux's word for a terminal whose other end is closed
-            pass
-        finally:
-            os.close(ours)
-    assert process.returncode == 0
-    return b"".join(pieces).decode()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from alg.sip.message import Malformed, NotSip, parse_message
 from alg.verdict import Reason, Verdict
 from tests.alg.playbook import PHONE, Playbook, invite, register, response, sdp
+from tests.fuzz.engine import PIECES
 
 OWN = "10.0.0.20"
 MANY = settings(max_examples=2 * settings().max_examples)
@@ -44,26 +45,6 @@ SEEDS = (
         PHONE, 'Contact: "x" <sip:a@10.0.0.20>;expires=5, <tel:1>', "Route: <sip:10.0.0.20;lr>"
     ),
     response(invite(PHONE), 200, body=sdp("203.0.113.1", 4000), contact="<sip:b@203.0.113.10>"),
-)
-PIECES = (
-    *(
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b" ",
-        b"\t",
-        b":",
-        b";",
-        b",",
-        b'"',
-        b"<",
-        b">",
-        b"\\",
-        b"\0",
-        b"\xff",
-    ),
-    *(b"=", b"\r\n ", b"9" * 30, b"10.0.0.20", b"Via: ", b"l: 5\r\n", b"", b"--b\r\n", b"/2 "),
-    b"m=audio 99999 RTP/AVP 0\r\n",
 )
 
 

@@ -19,22 +19,8 @@ SUSPECT = 4.0
 MAX_LENGTH = 8192
 MAX_FOUND = 50
 PIECES = (
-    *(
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b" ",
-        b"\t",
-        b":",
-        b";",
-        b",",
-        b'"',
-        b"<",
-        b">",
-        b"\\",
-        b"\0",
-        b"\xff",
-    ),
+    *(bytes([octet]) for octet in b'\r\n \t:;,"<>\\\0\xff'),
+    b"\r\n",
     *(b"=", b"\r\n ", b"9" * 30, b"10.0.0.20", b"Via: ", b"l: 5\r\n", b"--b\r\n", b"/2 ", b"@"),
     *(b"m=audio 99999 RTP/AVP 0\r\n", b"a=rtcp:", b"\0\0\2", b"\0\0\0", b"\r\n\r\n", b"sip:", b"%"),
 )

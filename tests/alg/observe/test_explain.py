@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from alg.sip.span import Edit, apply_edits
 from nat_table.snapshot import MappingRow
 from tests.alg.observe.wire import TIME, tcp, udp, write_pcap
 from tests.alg.playbook import PHONE, PHONE_2, Playbook, invite, request, response, sdp, sip
+from tests.alg.terminal import on_terminal
 
 NETWORK = ["--internal", "10.0.0.0/24", "--external", "203.0.113.1"]
 ENDS = ["--from", "10.0.0.20:5060", "--to", "203.0.113.10:5060"]
@@ -303,25 +302,6 @@ def test_hostile_octets_are_harmless_as_text(tmp_path: Path) -> None:
     assert "\x1b[1;32m1 " in shown
     assert "\x1b[31m    - Via" in shown
     assert re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "").isprintable()
-
-
-def on_terminal(*arguments: str) -> str:
-    """Returns what the command writes to a terminal."""
-    ours, theirs = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
-    environment.pop("NO_COLOR", None)
-    command = [sys.executable, "-m", "alg", *arguments]
-    with subprocess.Popen(command, stdout=theirs, env=environment):
-        os.close(theirs)
-        pieces = []
-        try:
-            while piece := os.read(ours, 65536):
-                pieces.append(piece)
-        except OSError:  # Linux's word for a terminal whose other end is closed
-            pass
-        finally:
-            os.close(ours)
-    return b"".join(pieces).decode()
 
 
 @pytest.mark.parametrize(
