@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import re
 import signal
+import socket
 import subprocess
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -262,3 +264,17 @@ def check_still_works(network: Network) -> None:
         assert uri_endpoint(bare_uri(request["Contact"])) == request.source
         server.reply(request, 200)
         phone.expect(200)
+
+
+def test_systemd_is_told_when_packets_are_handled_and_when_no_more(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(address)
+        manager.settimeout(5.0)
+        with Gateway(network.router) as gateway:
+            assert manager.recv(64) == b"READY=1"
+            assert gateway.stop() == 0
+            assert manager.recv(64) == b"STOPPING=1"
