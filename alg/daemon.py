@@ -179,6 +179,24 @@ class Daemon:
             log.warning("the kernel kept mappings that have expired: %s", error)
         _log_changes(changes)
 
+    def restore(self) -> None:
+        """Puts rules and mappings back where somebody has flushed the ruleset.
+
+        Flows that stand in conntrack have gone on meanwhile; new ones and signalling have not.
+        """
+        if self._backend.is_installed():
+            return
+        log.warning("somebody has removed sipnat's rules; they are installed again")
+        try:
+            self._backend.install()
+            opened = [
+                Opened(binding, self.table.pinholes(binding)[0])
+                for binding in self.table.bindings()
+            ]
+            self._backend.commit(opened)
+        except (InstallFailed, CommitFailed) as error:
+            log.error("they cannot be installed: %s", error)
+
     def take_over(self) -> None:
         """Takes in the mappings that an earlier daemon left in the kernel.
 
@@ -271,8 +289,9 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
                 await asyncio.wait_for(stopped.wait(), TICK)
             try:
                 daemon.tick()
+                daemon.restore()
             except Exception:
-                log.exception("expired mappings were not all taken away because of an error")
+                log.exception("the kernel may not follow the table because of an error")
         _notify("STOPPING=1")
         log.info("stopping; %d mappings stay in the kernel", len(daemon.table))
     return 0

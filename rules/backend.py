@@ -56,6 +56,9 @@ class Backend(Protocol):
     def install(self) -> None:
         """Sets up rules and capture, keeping mappings that stand; raises InstallFailed."""
 
+    def is_installed(self) -> bool:
+        """Tells whether table and capture stand; somebody may have flushed them."""
+
     def commit(self, changes: Sequence[Change]) -> None:
         """Makes the kernel follow the table, all changes or none; raises CommitFailed."""
 
@@ -98,6 +101,18 @@ class KernelBackend:
                 self._remove_table()
             is_denied = getattr(error, "number", None) == errno.EPERM
             raise InstallFailed(_NEEDS_ROOT if is_denied else str(error)) from error
+
+    def is_installed(self) -> bool:
+        """Tells whether table and capture stand; somebody may have flushed them.
+
+        A kernel that does not answer is taken for one that has everything.
+        """
+        try:
+            if not self._netlink.has_table():
+                return False
+            return self.is_native_queue or capture.has_iptables_rule(self._settings)
+        except (KernelRefused, ProgramFailed):
+            return True
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Makes the kernel follow the table, all changes or none; raises CommitFailed."""
@@ -256,6 +271,10 @@ class MemoryBackend:
     def install(self) -> None:
         """Starts capturing."""
         self.is_capturing = True
+
+    def is_installed(self) -> bool:
+        """Tells whether `install` was called and nothing has been released since."""
+        return self.is_capturing
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Follows the table, all changes or none; raises CommitFailed."""

@@ -50,6 +50,11 @@ def install_iptables_rule(settings: Settings) -> None:
             _mangle("-D", "FORWARD", *rule)
 
 
+def has_iptables_rule(settings: Settings) -> bool:
+    """Tells whether the NFQUEUE rule stands; raises ProgramFailed."""
+    return iptables_rule(settings) in _standing_rules()
+
+
 def remove_iptables_rules() -> None:
     """Removes every NFQUEUE rule of ours, and the mangle table if that leaves it bare."""
     for rule in _standing_rules():

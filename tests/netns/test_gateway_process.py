@@ -17,7 +17,7 @@ from nat_table.endpoint import Endpoint
 from tests.lab.agents import SipAgent, receive_all, wait_until
 from tests.lab.gateway import SIPNAT, Gateway
 from tests.lab.message import bare_uri, parse, uri_endpoint, via_sent_by
-from tests.lab.network import EXTERNAL, PHONE_1, PHONE_2, SERVER, Network
+from tests.lab.network import EXTERNAL, MASQUERADE, PHONE_1, PHONE_2, SERVER, Network
 from tests.lab.site import SERVER_MEDIA_1, Conversation, Site
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
@@ -278,3 +278,27 @@ def test_systemd_is_told_when_packets_are_handled_and_when_no_more(
             assert manager.recv(64) == b"READY=1"
             assert gateway.stop() == 0
             assert manager.recv(64) == b"STOPPING=1"
+
+
+def test_a75_rules_and_mappings_come_back_after_somebodys_flush(
+    site: Site, network: Network, gateway: Gateway
+) -> None:
+    site.register(site.phone_1)
+    _, arrived = site.call_out(site.phone_1)
+    talk = site.talk(site.phone_1, arrived, SERVER_MEDIA_1)
+    assert flow_on(talk)
+    before = gateway.show_mappings()
+
+    network.router.run("nft", "flush", "ruleset")
+    network.router.run("nft", "-f", "-", text=MASQUERADE)
+    assert wait_until(lambda: capture_rules(network) != [], 2.0)
+
+    network.router.run("conntrack", "-F")
+    talk.far.sources.clear()
+    assert flow_on(talk)
+    assert set(talk.far.sources) == {talk.external}
+    assert [row["external"] for row in gateway.show_mappings()] == [
+        row["external"] for row in before
+    ]
+    site.register(site.phone_2)
+    site.call_in(site.phone_2)
