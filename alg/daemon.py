@@ -49,6 +49,7 @@ from rules.settings import Settings
 log = logging.getLogger("sipnat")
 
 TICK = 0.5
+THOROUGH = 10
 ADOPTED = Owner("flow")
 
 
@@ -123,6 +124,7 @@ class Daemon:
             backend.masqueraded,
         )
         self._sides: dict[int, Side] = {}
+        self._ticks = 0
 
     def handle(self, raw: bytes, incoming: int, outgoing: int) -> bytes | None:
         """Decides about one packet: the bytes to send on, or None to drop it."""
@@ -184,7 +186,8 @@ class Daemon:
 
         Flows that stand in conntrack have gone on meanwhile; new ones and signalling have not.
         """
-        if self._backend.is_installed():
+        self._ticks += 1
+        if self._backend.is_installed(is_thorough=self._ticks % THOROUGH == 0):
             return
         log.warning("somebody has removed sipnat's rules; they are installed again")
         try:

@@ -56,8 +56,8 @@ class Backend(Protocol):
     def install(self) -> None:
         """Sets up rules and capture, keeping mappings that stand; raises InstallFailed."""
 
-    def is_installed(self) -> bool:
-        """Tells whether table and capture stand; somebody may have flushed them."""
+    def is_installed(self, *, is_thorough: bool) -> bool:
+        """Tells whether the table stands and, if asked to be thorough, the capture rule too."""
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Makes the kernel follow the table, all changes or none; raises CommitFailed."""
@@ -102,15 +102,18 @@ class KernelBackend:
             is_denied = getattr(error, "number", None) == errno.EPERM
             raise InstallFailed(_NEEDS_ROOT if is_denied else str(error)) from error
 
-    def is_installed(self) -> bool:
-        """Tells whether table and capture stand; somebody may have flushed them.
+    def is_installed(self, *, is_thorough: bool) -> bool:
+        """Tells whether the table stands and, if asked to be thorough, the capture rule too.
 
-        A kernel that does not answer is taken for one that has everything.
+        The table costs one netlink question, iptables a process. A kernel that does not answer is
+        taken for one that has everything.
         """
         try:
             if not self._netlink.has_table():
                 return False
-            return self.is_native_queue or capture.has_iptables_rule(self._settings)
+            if self.is_native_queue or not is_thorough:
+                return True
+            return capture.has_iptables_rule(self._settings)
         except (KernelRefused, ProgramFailed):
             return True
 
@@ -272,7 +275,7 @@ class MemoryBackend:
         """Starts capturing."""
         self.is_capturing = True
 
-    def is_installed(self) -> bool:
+    def is_installed(self, *, is_thorough: bool) -> bool:
         """Tells whether `install` was called and nothing has been released since."""
         return self.is_capturing
 
