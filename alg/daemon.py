@@ -26,10 +26,11 @@ from alg.gateway import DEFAULT_TIMEOUTS, Datagram, Gateway, GatewaySettings, Si
 from alg.io.clock import now
 from alg.io.control import ControlError, ControlServer, RequestRefused
 from alg.io.queue import PacketQueue, QueueBusy
+from alg.mappings import FLOW
 from alg.packet import NotUdp, Truncated, decode_packet, encode_packet
 from alg.verdict import Reason, Verdict
 from nat_table.behavior import Behavior
-from nat_table.binding import Kind, Owner, Pinhole
+from nat_table.binding import Kind, Pinhole
 from nat_table.changes import Change, Closed, Opened
 from nat_table.snapshot import mapping_row
 from nat_table.table import NatTable
@@ -50,7 +51,6 @@ log = logging.getLogger("sipnat")
 
 TICK = 0.5
 THOROUGH = 10
-ADOPTED = Owner("flow")
 
 
 class StartError(Exception):
@@ -212,7 +212,7 @@ class Daemon:
             is_sip = binding.kind is Kind.SIP
             timeout = self._config.registration_timeout if is_sip else DEFAULT_TIMEOUTS.call
             try:
-                self.table.adopt(binding, Pinhole(ADOPTED, moment + timeout), moment)
+                self.table.adopt(binding, Pinhole(FLOW, moment + timeout), moment)
             except ValueError as error:
                 log.warning("a mapping of an earlier run is dropped: %s", error)
                 self._backend.commit([Closed(binding, ())])

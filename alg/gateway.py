@@ -32,7 +32,7 @@ from alg.written import Written
 from nat_table.binding import Kind
 from nat_table.changes import Change, Closed
 from nat_table.endpoint import Endpoint, Transport
-from nat_table.table import BindRefused, NatTable, QuotaExceeded
+from nat_table.table import NatTable, NoFreePort, QuotaExceeded
 
 log = logging.getLogger("sipnat.gateway")
 
@@ -54,6 +54,17 @@ _AUTH_INT = re.compile(
 _NOTHING_LEFT: frozenset[str] = frozenset()
 _BODY: frozenset[str] = frozenset(("body",))
 _BODY_AND_CONTACT: frozenset[str] = frozenset(("body", "contact"))
+
+
+# What makes a message pass as it came, and the word for it.
+_REASONS: dict[type[Exception], Reason] = {
+    Malformed: Reason.MALFORMED,
+    MalformedSdp: Reason.MALFORMED_SDP,
+    TooComplex: Reason.TOO_COMPLEX,
+    DeniedPort: Reason.DENIED_PORT,
+    NoFreePort: Reason.NO_FREE_PORT,
+    QuotaExceeded: Reason.QUOTA,
+}
 
 
 class Side(enum.Enum):
@@ -149,19 +160,8 @@ class Gateway:
             outcome = self._decide(datagram, direction, now)
         except NotSip:
             outcome = self._leave(payload, Reason.NOT_SIP)
-        except Malformed as error:
-            outcome = self._leave(payload, Reason.MALFORMED, str(error))
-        except MalformedSdp as error:
-            outcome = self._leave(payload, Reason.MALFORMED_SDP, str(error))
-        except TooComplex as error:
-            outcome = self._leave(payload, Reason.TOO_COMPLEX, str(error))
-        except DeniedPort as error:
-            outcome = self._leave(payload, Reason.DENIED_PORT, str(error))
-        except BindRefused as error:
-            is_quota = isinstance(error, QuotaExceeded)
-            outcome = self._leave(
-                payload, Reason.QUOTA if is_quota else Reason.NO_FREE_PORT, str(error)
-            )
+        except tuple(_REASONS) as error:
+            outcome = self._leave(payload, _REASONS[type(error)], str(error))
         except Exception as error:
             self._complain(now)
             outcome = self._leave(payload, Reason.ERROR, repr(error))
@@ -255,9 +255,9 @@ class Gateway:
         key = call_key(message, source.address, True)
         calls = self._state.calls
         call = calls.find(key)
-        is_over = call is not None and call.is_ended
-        if is_over and message.is_request and not message.to_tag:
-            is_over = False
+        remembered = None
+        if call is not None and call.is_ended and (message.to_tag or not message.is_request):
+            remembered = call.media.mapped
         mappings = Outbound(
             self.table,
             datagram.transport,
@@ -268,28 +268,28 @@ class Gateway:
             self._masqueraded,
             now=now,
             flow_until=self._flow_until(now),
-            owner=owner_of(key),
-            media_until=calls.deadline(key, now),
-            remembered=call.media.mapped if call is not None and is_over else None,
+            owner=call.owner if call is not None else owner_of(key),
+            media_until=calls.deadline(call, now),
+            remembered=remembered,
         )
         edits = rewrite(message, mappings, Direction.OUTBOUND, left)
-        handler = METHODS.get(message.method)
-        if handler is not None:
-            handler[not message.is_request](
-                self._state, Exchange(message, source.address, True, now, mappings.notes)
-            )
+        self._follow(Exchange(message, source.address, True, now, mappings.notes))
         return edits
 
     def _inbound(self, message: SipMessage, datagram: Datagram, now: float) -> list[Edit]:
         host = datagram.destination.address
         mappings = Inbound(self.table, datagram.transport, host, self._addresses, self._written)
         edits = rewrite(message, mappings, Direction.INBOUND, _NOTHING_LEFT)
-        handler = METHODS.get(message.method)
-        if handler is not None:
-            handler[not message.is_request](
-                self._state, Exchange(message, host, False, now, mappings.notes)
-            )
+        self._follow(Exchange(message, host, False, now, mappings.notes))
         return edits
+
+    def _follow(self, exchange: Exchange) -> None:
+        """Lets registrations and calls follow what a rewritten message means for them."""
+        handlers = METHODS.get(exchange.message.method)
+        if handlers is not None:
+            on_request, on_response = handlers
+            handler = on_request if exchange.message.is_request else on_response
+            handler(self._state, exchange)
 
     def _left(self, message: SipMessage) -> tuple[frozenset[str], Reason]:
         """Returns what must not be edited, and the reason if that is worth counting.

@@ -53,6 +53,10 @@ class Notes:
             for binding, named in self.contacts.items()
         }
 
+    def media_bindings(self) -> tuple[Binding, ...]:
+        """Returns the media bindings in the order of the description, each once."""
+        return tuple(dict.fromkeys(self.media.values()))
+
 
 class Outbound:
     """Internal to external, for one message of the host at `source`."""
@@ -126,7 +130,7 @@ class Outbound:
         if port == 0:
             return None
         if host != self._own:
-            known = self._own_external(host, port)
+            known = self._external(host, port)
             if known is not None:
                 self._written.note(role, known.external, Form.EXTERNAL)
             return None
@@ -143,7 +147,7 @@ class Outbound:
             internal = Endpoint(host.decode("ascii"), port)
             binding = self._table.look_up_internal(self.transport, internal)
         else:
-            binding = self._own_external(host, port)
+            binding = self._external(host, port)
         if binding is not None:
             self.notes.name(binding, expires)
 
@@ -188,14 +192,10 @@ class Outbound:
             return None
         return self._table.external_address(host.decode("ascii")).encode("ascii")
 
-    def _own_external(self, host: bytes, port: int) -> Binding | None:
+    def _external(self, host: bytes, port: int) -> Binding | None:
         if host not in self._addresses:
             return None
-        external = Endpoint(host.decode("ascii"), port)
-        binding = self._table.look_up_external(self.transport, external)
-        if binding is None or binding.internal.address != self._source.address:
-            return None
-        return binding
+        return _binding_of(self._table, self.transport, self._source.address, host, port)
 
     def _bind_signalling(self, internal: Endpoint) -> Binding:
         known = self.notes.signalling.get(internal)
@@ -304,7 +304,7 @@ class Inbound:
 
         None also where the receiver itself writes the external one.
         """
-        binding = self._look_up(host, port)
+        binding = self._external(host, port)
         if binding is None:
             return None
         form = self._written.form(role, binding.external)
@@ -312,7 +312,7 @@ class Inbound:
 
     def contact(self, host: bytes, port: int, expires: int | None) -> None:
         """Notes a Contact that names the receiver."""
-        binding = self._look_up(host, port)
+        binding = self._external(host, port)
         if binding is not None:
             self.notes.name(binding, expires)
 
@@ -331,11 +331,15 @@ class Inbound:
         """Returns None, as `media` does."""
         return None
 
-    def _look_up(self, host: bytes, port: int) -> Binding | None:
+    def _external(self, host: bytes, port: int) -> Binding | None:
         if host not in self._addresses:
             return None
-        external = Endpoint(host.decode("ascii"), port)
-        binding = self._table.look_up_external(self.transport, external)
-        if binding is None or binding.internal.address != self._host:
-            return None
-        return binding
+        return _binding_of(self._table, self.transport, self._host, host, port)
+
+
+def _binding_of(
+    table: NatTable, transport: Transport, phone: str, host: bytes, port: int
+) -> Binding | None:
+    """Returns the phone's binding that an external host and port stand for."""
+    binding = table.look_up_external(transport, Endpoint(host.decode("ascii"), port))
+    return binding if binding is not None and binding.internal.address == phone else None

@@ -64,8 +64,7 @@ def _ask(registrations: Registrations, exchange: Exchange) -> None:
     if not exchange.is_outbound:
         return
     message, notes = exchange.message, exchange.notes
-    expires = message.seconds("expires")
-    asked = notes.lifetimes(DEFAULT_EXPIRES if expires is None else expires)
+    asked = notes.lifetimes(_expires(message))
     registrations.ask(
         exchange.host, message.call_id, message.cseq, Asked(asked, notes.is_wildcard), exchange.now
     )
@@ -76,8 +75,7 @@ def _grant(state: State, registrations: Registrations, exchange: Exchange) -> No
     message = exchange.message
     if exchange.is_outbound or message.status < 200:
         return
-    expires = message.seconds("expires")
-    granted = DEFAULT_EXPIRES if expires is None else expires
+    granted = _expires(message)
     registrations.answer(
         state.table,
         Answer(exchange.host, message.call_id, message.cseq, message.status),
@@ -85,6 +83,12 @@ def _grant(state: State, registrations: Registrations, exchange: Exchange) -> No
         granted,
         exchange.now,
     )
+
+
+def _expires(message: SipMessage) -> int:
+    """Returns what the Expires field says, or means by its absence, in seconds."""
+    seconds = message.seconds("expires")
+    return DEFAULT_EXPIRES if seconds is None else seconds
 
 
 def _register_request(state: State, exchange: Exchange) -> None:
@@ -108,14 +112,13 @@ def _offer_request(state: State, exchange: Exchange) -> None:
     if not exchange.is_outbound:
         return
     message, calls = exchange.message, state.calls
-    media = tuple(dict.fromkeys(exchange.notes.media.values()))
+    media = exchange.notes.media_bindings()
     if not media and message.method != b"INVITE":
         return
     call = calls.open(exchange.key)
     if call.is_ended:
         return
-    call.signalling.update(dict.fromkeys(exchange.notes.signalling.values()))
-    call.media.remember(exchange.notes.media)
+    _take_in(call, exchange.notes)
     if media:
         calls.let_go(state.table, call, call.media.offer(message.cseq, media), exchange.now)
     if not call.is_confirmed:
@@ -139,16 +142,21 @@ def _offer_response(state: State, exchange: Exchange) -> None:
 
 def _answer(state: State, call: Call, exchange: Exchange) -> None:
     """Takes in the description that the phone wrote into a response or an ACK."""
-    media = tuple(dict.fromkeys(exchange.notes.media.values()))
+    media = exchange.notes.media_bindings()
     if not media or call.is_ended:
         return
-    call.media.remember(exchange.notes.media)
-    call.signalling.update(dict.fromkeys(exchange.notes.signalling.values()))
+    _take_in(call, exchange.notes)
     if exchange.message.status < 200 and not exchange.message.is_request:
         call.media.preview(media)
     else:
         state.calls.let_go(state.table, call, call.media.settle(media), exchange.now)
     state.calls.keep(state.table, call, max(call.expires_at, exchange.now))
+
+
+def _take_in(call: Call, notes: Notes) -> None:
+    """Lets the call keep the signalling mappings of a message, and remember its media's."""
+    call.signalling.update(dict.fromkeys(notes.signalling.values()))
+    call.media.remember(notes.media)
 
 
 def _invite_response(state: State, exchange: Exchange) -> None:

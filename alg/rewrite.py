@@ -147,8 +147,7 @@ def _edit_contacts(edits: list[Edit], data: bytes, entry: Field, mappings: Mappi
         uri = parse_uri(data, *value.uri)
         if uri is None or uri.transport in (b"ws", b"wss"):
             continue
-        _edit_uri(edits, data, uri, mappings, "contact")
-        host, port = data[uri.host.start : uri.host.end], _port(data, uri.port, uri)
+        host, port = _edit_uri(edits, data, uri, mappings, "contact")
         mappings.contact(host, port, expires_of(data, value.params))
 
 
@@ -168,16 +167,16 @@ def _edit_vias(edits: list[Edit], data: bytes, entry: Field, mappings: Mappings)
             _edit_host_port(edits, data, via.host, via.port, SIP_PORT, mapped, "via")
 
 
-def _edit_uri(edits: list[Edit], data: bytes, uri: SipUri, mappings: Mappings, what: str) -> None:
+def _edit_uri(
+    edits: list[Edit], data: bytes, uri: SipUri, mappings: Mappings, what: str
+) -> tuple[bytes, int]:
+    """Edits a URI if it names the phone; returns the host and port that it named."""
     host = data[uri.host.start : uri.host.end]
-    port = _port(data, uri.port, uri)
+    port = _number(data, uri.port) if uri.port else uri.default_port
     mapped = mappings.signalling(host, port, what, uri.port is None)
     if mapped is not None:
         _edit_host_port(edits, data, uri.host, uri.port, uri.default_port, mapped, what)
-
-
-def _port(data: bytes, span: Span | None, uri: SipUri) -> int:
-    return _number(data, span) if span else uri.default_port
+    return host, port
 
 
 def _number(data: bytes, span: Span) -> int:

@@ -101,9 +101,8 @@ class Calls:
             call = self._calls[key] = Call(key)
         return call
 
-    def deadline(self, key: CallKey, now: float) -> float:
+    def deadline(self, call: Call | None, now: float) -> float:
         """Returns until when a binding made for the call now should live at least."""
-        call = self._calls.get(key)
         if call is None:
             return now + self.timeouts.transaction
         return max(call.expires_at, now + self.timeouts.transaction)
