@@ -96,6 +96,11 @@ class Datagram:
     goes_to: Side = Side.EXTERNAL
     transport: Transport = Transport.UDP
 
+    @property
+    def direction(self) -> Direction:
+        """Which way the datagram crosses the NAT, by the sides it comes from and goes to."""
+        return _DIRECTIONS.get((self.came_from, self.goes_to), Direction.NONE)
+
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
@@ -154,7 +159,7 @@ class Gateway:
 
     def receive(self, datagram: Datagram, now: float) -> Outcome:
         """Decides about one datagram; never raises."""
-        direction = _DIRECTIONS.get((datagram.came_from, datagram.goes_to), Direction.NONE)
+        direction = datagram.direction
         payload = datagram.payload
         try:
             outcome = self._decide(datagram, direction, now)

@@ -37,11 +37,6 @@ _REASONS = {
     Fault.TOO_LARGE: Reason.TOO_LARGE,
     Fault.CUT: Reason.TRUNCATED,
 }
-_DIRECTIONS = {
-    (Side.INTERNAL, Side.EXTERNAL): Direction.OUTBOUND,
-    (Side.EXTERNAL, Side.INTERNAL): Direction.INBOUND,
-    (Side.INTERNAL, Side.INTERNAL): Direction.HAIRPIN,
-}
 
 
 class Network:
@@ -264,7 +259,7 @@ class Explainer:
             arrival.transport,
             arrival.source,
             arrival.destination,
-            _DIRECTIONS.get((datagram.came_from, datagram.goes_to), Direction.NONE),
+            datagram.direction,
             arrival.payload,
             outcome,
             opened,
