@@ -159,10 +159,11 @@ class SipStream:
         held = self._held
         if self._searched > begin:
             return True
-        if START_LINE.match(held, begin, begin + MAX_START_LINE):
+        longest = min(MAX_START_LINE, self._max_message)
+        if START_LINE.match(held, begin, begin + longest):
             return True
-        line_end = held.find(b"\n", begin, begin + MAX_START_LINE)
-        is_over = line_end >= 0 or len(held) - begin >= MAX_START_LINE
+        line_end = held.find(b"\n", begin, begin + longest)
+        is_over = line_end >= 0 or len(held) - begin >= longest
         if is_over or not _START_OF_LINE.fullmatch(held, begin):
             self.fault = Fault.NOT_SIP
         return False
