@@ -7,7 +7,21 @@ overloading (REQ-3), port parity (REQ-4), and the same behaviour under load as w
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
+
+
+class Filtering(enum.Enum):
+    """Which remotes may send to an external endpoint (RFC 4787 §5); enforced by the kernel."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    """Any."""
+
+    ADDRESS_DEPENDENT = "address-dependent"
+    """Those whose address was signalled, and those the internal endpoint has sent to."""
+
+    LATCH = "latch"
+    """Whoever sends first, from the network of a signalled address if there is one (RFC 7362)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,9 @@ class Behavior:
 
     max_mappings_per_host: int = 1024
     """The most bindings at a time for one internal address (RFC 6888 REQ-4)."""
+
+    max_new_per_second: int = 1000
+    """The most bindings that one internal address may open within a second."""
 
     flow_timeout: float = 300.0
     """How long a binding outlives the last packet when nothing was signalled (RFC 4787 REQ-5)."""

@@ -52,12 +52,12 @@ class Binding:
 class Pinhole:
     """One owner's claim on a binding, until `expires_at` (seconds).
 
-    `remote` is the peer the owner expects, or None where any may send.
+    `remotes` are the peers that signalling has named to the owner so far, the latest first.
     """
 
     owner: Owner
     expires_at: float
-    remote: Endpoint | None = None
+    remotes: tuple[Endpoint, ...] = ()
 
 
 class MediaPair(NamedTuple):

@@ -1,7 +1,8 @@
 """What a call did to the table: the only thing that `rules` and a store consume.
 
 Every change carries what is needed to undo it, so that the table can be put back when the kernel
-refuses a commit (`NatTable.revert`).
+refuses a commit (`NatTable.revert`). `Admitted` and `Excluded` follow from the others: they spare
+the kernel side from counting which remote addresses the pinholes of a binding share.
 """
 
 from __future__ import annotations
@@ -39,4 +40,20 @@ class Closed:
     pinholes: tuple[Pinhole, ...]
 
 
-Change = Opened | Refreshed | Closed
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The first pinhole of a binding has named this remote address."""
+
+    binding: Binding
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """The last pinhole of a binding that named this remote address names it no longer."""
+
+    binding: Binding
+    address: str
+
+
+Change = Opened | Refreshed | Closed | Admitted | Excluded

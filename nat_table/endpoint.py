@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -45,6 +46,12 @@ def parse_endpoint(text: str) -> Endpoint:
     host, separator, port = text.rpartition(":")
     if not separator or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ValueError(f"{text!r} is not address:port")
+    return Endpoint(_canonical(host), int(port))
+
+
+@lru_cache(1024)
+def _canonical(host: str) -> str:
+    """Returns the one spelling of an address; a stored table names each many times in a row."""
     if host.startswith("[") and host.endswith("]"):
-        return Endpoint(str(ipaddress.IPv6Address(host[1:-1])), int(port))
-    return Endpoint(str(ipaddress.IPv4Address(host)), int(port))
+        return str(ipaddress.IPv6Address(host[1:-1]))
+    return str(ipaddress.IPv4Address(host))

@@ -2,8 +2,9 @@
 
 One byte a port says who may have it. A free port's byte is its parity, so a search for a byte is
 a search for a free port of that parity, and a search for `00 01` is one for a free even port with
-a free odd port behind it: `bytearray.find` does at C speed what RFC 4787 §4.2.2 asks for, however
-full the pool is. The search starts at a random place (RFC 6056 §3.3.1, RFC 6888 REQ-15).
+a free odd port behind it, which is what RFC 4787 §4.2.2 asks for. The run is drawn at random, each
+that is free as likely as any other (RFC 6888 REQ-15): to search on from a random place instead
+(RFC 6056 §3.3.1) would make the port behind a long taken run the likeliest by far.
 
 A freed port is held for its last owner: it may have the port back at once, anyone else only when
 the quarantine is over (RFC 6888 REQ-8). All holds last equally long, so they end in the order in
@@ -12,6 +13,7 @@ which they began, and ending them costs no more than what ends.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -21,6 +23,7 @@ from nat_table.endpoint import Endpoint
 
 _TAKEN, _HELD, _DENIED = 2, 3, 4  # 0 and 1 are free, even and odd
 _FIRST_PORT, _END = 1024, 65536
+_DRAWS = 8  # before the free runs are counted, which one in 500 comes to where half are taken
 
 
 class Rng(Protocol):
@@ -65,7 +68,7 @@ class PortPool:
         elif self._behavior.preserve_ports and self._is_open_to(owners, own):
             first = own
         else:
-            first = self._find(bytes([(own + i) & 1 for i in range(len(owners))]))
+            first = self._draw(bytes([(own + i) & 1 for i in range(len(owners))]))
         if first is not None:
             for port in range(first, first + len(owners)):
                 self._states[port] = _TAKEN
@@ -99,9 +102,11 @@ class PortPool:
                 break
         self._states[port] = _TAKEN
 
-    def end_quarantine(self, now: float) -> None:
-        """Frees the ports whose quarantine is over."""
-        while self._leaving and self._leaving[0][0] <= now:
+    def end_quarantine(self, now: float, limit: int | None = None) -> None:
+        """Frees the ports whose quarantine is over, `limit` of them at the most."""
+        for _ in itertools.count() if limit is None else range(limit):
+            if not self._leaving or self._leaving[0][0] > now:
+                break
             _, port, owner = self._leaving.popleft()
             self._end_hold(port, owner)
 
@@ -124,10 +129,24 @@ class PortPool:
                 return False
         return True
 
-    def _find(self, run: bytes) -> int | None:
-        low, high = self._behavior.pool
-        start = self._rng.randint(low, high)
-        port = self._states.find(run, start, high + 1)
-        if port < 0:
-            port = self._states.find(run, low, min(start + len(run), high + 1))
-        return port if port >= 0 else None
+    def _draw(self, run: bytes) -> int | None:
+        (low, high), size = self._behavior.pool, len(run)
+        port = self._rng.randint(low, high)
+        port += (port ^ run[0]) & 1
+        if port + size <= high + 1 and self._states[port : port + size] == run:
+            return port
+        low += (low ^ run[0]) & 1
+        places = (high - low - size + 3) // 2
+        if places < 1:
+            return None
+        drawn = self._rng.randint(0, places ** (_DRAWS + 4) - 1)  # all draws in one number
+        for _ in range(_DRAWS):
+            port = low + 2 * (drawn % places)
+            if self._states[port : port + size] == run:
+                return port
+            drawn //= places
+        free = self._states.count(run, low, high + 1)
+        if not free:
+            return None
+        *_, behind = self._states[low : high + 1].split(run, drawn % free + 1)
+        return high + 1 - len(behind) - size

@@ -1,39 +1,25 @@
-"""The table as plain data: for the store, and for the command line.
+"""The table as plain values: for the store, for a second router, and for the command line.
 
-`snapshot` and `restore` are each other's inverse and carry all that a table knows of its bindings;
-quarantine is not carried. `mapping_row` is the view for people: one line a binding.
+`snapshot` and `restore` are each other's inverse, a row a binding (`row_of`, `adopt_row`), and
+carry all that a table knows of its bindings; quarantine is not carried. How a row becomes bytes is
+for whoever keeps it. `mapping_row` is the view for people: one line a binding.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from nat_table.binding import Binding, Kind, Owner, Pinhole
-from nat_table.endpoint import Transport, parse_endpoint, render_endpoint
+from nat_table.binding import Binding, Pinhole
+from nat_table.endpoint import render_endpoint
 from nat_table.table import NatTable
+
+Row = tuple[Binding, tuple[Pinhole, ...]]
+"""A binding and its pinholes."""
 
 _STATES = {"call": "call", "registration": "registered"}  # by owner's scope, strongest first
 _STRENGTH = {scope: -rank for rank, scope in enumerate(_STATES, start=-len(_STATES))}
-
-
-class PinholeRow(TypedDict):
-    """A `Pinhole`; `owner` is its scope, Call-ID and tag."""
-
-    owner: list[str]
-    expires_at: float
-    remote: str | None
-
-
-class BindingRow(TypedDict):
-    """A `Binding` and its pinholes."""
-
-    transport: str
-    internal: str
-    external: str
-    kind: str
-    created_at: float
-    pinholes: list[PinholeRow]
 
 
 class MappingRow(TypedDict):
@@ -49,54 +35,35 @@ class MappingRow(TypedDict):
     expires_in: float
 
 
-def snapshot(table: NatTable) -> list[BindingRow]:
+def snapshot(table: NatTable) -> list[Row]:
     """Returns a row for every binding."""
-    return [
-        {
-            "transport": binding.transport.label,
-            "internal": render_endpoint(binding.internal),
-            "external": render_endpoint(binding.external),
-            "kind": binding.kind.value,
-            "created_at": binding.created_at,
-            "pinholes": [
-                {
-                    "owner": list(pinhole.owner),
-                    "expires_at": pinhole.expires_at,
-                    "remote": pinhole.remote and render_endpoint(pinhole.remote),
-                }
-                for pinhole in table.pinholes(binding)
-            ],
-        }
-        for binding in table.bindings()
-    ]
+    return [row_of(table, binding) for binding in table.bindings()]
 
 
-def restore(table: NatTable, rows: Iterable[BindingRow], now: float) -> None:
+def row_of(table: NatTable, binding: Binding) -> Row:
+    """Returns the row of a binding."""
+    return binding, table.pinholes(binding)
+
+
+def restore(table: NatTable, rows: Iterable[Row], now: float) -> None:
     """Adopts what `snapshot` returned; what is overdue by now leaves with the next `expire`.
 
-    Raises ValueError at the first row that is malformed or collides; those before it stand.
+    Raises ValueError at the first row that collides or has no end; those before it stand.
     """
     for row in rows:
-        try:
-            binding = Binding(
-                transport=Transport[row["transport"].upper()],
-                internal=parse_endpoint(row["internal"]),
-                external=parse_endpoint(row["external"]),
-                kind=Kind(row["kind"]),
-                created_at=row["created_at"],
-            )
-            pinholes = [
-                Pinhole(
-                    owner=Owner(*claim["owner"]),
-                    expires_at=claim["expires_at"],
-                    remote=parse_endpoint(claim["remote"]) if claim["remote"] else None,
-                )
-                for claim in row["pinholes"]
-            ]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{row!r} is not a row of a snapshot") from error
-        for pinhole in pinholes:
-            table.adopt(binding, pinhole, now)
+        adopt_row(table, row, now)
+
+
+def adopt_row(table: NatTable, row: Row, now: float) -> None:
+    """Adopts the binding of a row, with all its pinholes.
+
+    Raises ValueError, nothing adopted, where it collides, has no pinhole, or one that never ends.
+    """
+    binding, pinholes = row
+    if not pinholes or not all(math.isfinite(pinhole.expires_at) for pinhole in pinholes):
+        raise ValueError(f"{binding.internal} has no pinhole, or one without an end")
+    for pinhole in pinholes:
+        table.adopt(binding, pinhole, now)
 
 
 def mapping_row(binding: Binding, pinholes: Sequence[Pinhole], now: float) -> MappingRow:
@@ -109,7 +76,7 @@ def mapping_row(binding: Binding, pinholes: Sequence[Pinhole], now: float) -> Ma
         pinholes, key=lambda p: (_STRENGTH.get(p.owner.scope, 0), p.expires_at), reverse=True
     )
     owner = ranked[0].owner
-    remote = next((pinhole.remote for pinhole in ranked if pinhole.remote), None)
+    remote = next((remote for pinhole in ranked for remote in pinhole.remotes), None)
     last_deadline = max(pinhole.expires_at for pinhole in pinholes)
     return {
         "transport": binding.transport.label,

@@ -9,16 +9,17 @@ drives the table takes them (`take_changes`), gives them to the kernel, and puts
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections.abc import Iterator, Sequence
-from types import EllipsisType
 
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, MediaPair, Owner, Pinhole
-from nat_table.changes import Change, Closed, Opened, Refreshed
+from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Refreshed
 from nat_table.endpoint import Endpoint, Transport
+from nat_table.entry import Entry
+from nat_table.hosts import Hosts
 from nat_table.ports import PortPool, Rng
-from nat_table.timers import Entry, Timers
+from nat_table.space import Space
+from nat_table.timers import Timers
 
 _UDP = Transport.UDP  # a name of the module is found in a fifth of the time of an Enum's member
 
@@ -41,6 +42,12 @@ class QuotaExceeded(BindRefused):
     reason = "quota_exceeded"
 
 
+class RateExceeded(QuotaExceeded):
+    """The host has opened as many bindings within the last second as it may."""
+
+    reason = "rate_exceeded"
+
+
 class NatTable:
     """Bindings between internal and external endpoints, with their pinholes and deadlines.
 
@@ -52,11 +59,13 @@ class NatTable:
     def __init__(self, external_addresses: Sequence[str], behavior: Behavior, rng: Rng) -> None:
         if not external_addresses:
             raise ValueError("a table needs an external address")
-        self._addresses = tuple(external_addresses)
         self._behavior = behavior
-        self._udp = _Space(self._addresses, behavior, rng)
-        self._tcp = _Space(self._addresses, behavior, rng)
-        self._counts: dict[str, int] = {}
+        self._rng = rng
+        # Two attributes, not a dictionary by transport: an Enum hashes slowly.
+        self._udp, self._tcp = Space(), Space()
+        for space in (self._udp, self._tcp):
+            space.pools = {address: PortPool(behavior, rng) for address in external_addresses}
+        self._hosts = Hosts(external_addresses)
         self._changes: list[Change] = []
         self._timers = Timers()
 
@@ -70,11 +79,15 @@ class NatTable:
 
     def count(self, internal_address: str) -> int:
         """Returns how many bindings a host has."""
-        return self._counts.get(internal_address, 0)
+        return self._hosts.count(internal_address)
 
     def external_address(self, internal_address: str) -> str:
-        """Returns the external address of a host: always the same one (RFC 4787 REQ-2)."""
-        return self._addresses[zlib.crc32(internal_address.encode()) % len(self._addresses)]
+        """Returns the external address of a host: always the same one (RFC 4787 REQ-2).
+
+        Where that one has no port left, binding is refused: another address would let a call's
+        signalling and its media come from two.
+        """
+        return self._hosts.external_address(internal_address)
 
     def look_up_internal(self, transport: Transport, endpoint: Endpoint) -> Binding | None:
         """Returns the binding of an internal endpoint."""
@@ -89,7 +102,7 @@ class NatTable:
     def pinholes(self, binding: Binding) -> tuple[Pinhole, ...]:
         """Returns the pinholes of a binding; none where it is gone."""
         entry = self._entry(binding)
-        return () if entry is None else tuple(entry.pinholes.values())
+        return () if entry is None else entry.pinholes()
 
     def bind(
         self,
@@ -100,26 +113,26 @@ class NatTable:
         *,
         now: float,
         expires_at: float,
-        remote: Endpoint | None = None,
+        remotes: tuple[Endpoint, ...] = (),
         wanted: int | None = None,
     ) -> Binding:
         """Returns the endpoint's binding, kept for the owner until `expires_at` at least.
 
         A standing binding is reused as it is (RFC 4787 REQ-1), its deadline never shortened, its
-        remote kept where none is given. A new one gets the port that is `wanted`, if it is free.
-        Raises NoFreePort or QuotaExceeded.
+        remotes kept where none are given. A new one gets the port that is `wanted`, if it is free.
+        Raises NoFreePort, QuotaExceeded or RateExceeded.
         """
         entry = (self._udp if transport is _UDP else self._tcp).by_internal.get(internal)
         if entry is None:
             external = self._take(transport, (internal,), now, wanted)
-            pinhole = Pinhole(owner, expires_at, remote)
+            pinhole = Pinhole(owner, expires_at, remotes)
             return self._open(Binding(transport, internal, external, kind, now), pinhole)
-        before = entry.pinholes.get(owner)
+        before = entry.pinhole(owner)
         if before is None:
-            self._move(entry, None, Pinhole(owner, expires_at, remote))
-        elif before.expires_at < expires_at or (remote is not None and remote != before.remote):
+            self._move(entry, None, Pinhole(owner, expires_at, remotes))
+        elif before.expires_at < expires_at or (remotes and remotes != before.remotes):
             deadline = max(before.expires_at, expires_at)
-            self._move(entry, before, Pinhole(owner, deadline, remote or before.remote))
+            self._move(entry, before, Pinhole(owner, deadline, remotes or before.remotes))
         return entry.binding
 
     def bind_pair(
@@ -130,22 +143,13 @@ class NatTable:
         *,
         now: float,
         expires_at: float,
-        remote: Endpoint | None = None,
-        rtcp_remote: Endpoint | None = None,
     ) -> MediaPair:
         """Binds the RTP and RTCP endpoints of one media stream: both, or neither.
 
         Where RTCP is on the port after RTP and neither is bound yet, their external ports are
-        neighbours too (RFC 3550 §11, RFC 4787 §4.2.2). Raises NoFreePort or QuotaExceeded.
+        neighbours too (RFC 3550 §11, RFC 4787 §4.2.2). Raises what `bind` does.
         """
-        (pair,) = self.bind_pairs(
-            (rtp, rtcp),
-            owner,
-            now=now,
-            expires_at=expires_at,
-            remote=remote,
-            rtcp_remote=rtcp_remote,
-        )
+        (pair,) = self.bind_pairs((rtp, rtcp), owner, now=now, expires_at=expires_at)
         return pair
 
     def bind_pairs(
@@ -155,35 +159,33 @@ class NatTable:
         *,
         now: float,
         expires_at: float,
-        remote: Endpoint | None = None,
-        rtcp_remote: Endpoint | None = None,
     ) -> list[MediaPair]:
         """Binds RTP, RTCP, RTP, RTCP and so on (RFC 8866 §5.14, "port/count"): all, or none.
 
         Where the row's ports follow each other and none is bound yet, so do the external ones.
-        Raises NoFreePort or QuotaExceeded.
+        Raises what `bind` does.
         """
         standing, (first, *others) = self._udp.by_internal, row
         is_run = all(
             internal == (first.address, first.port + offset) and internal not in standing
             for offset, internal in enumerate(others, 1)
         )
-        terms = ((Kind.RTP, remote), (Kind.RTCP, rtcp_remote))
+        kinds = (Kind.RTP, Kind.RTCP)
         if is_run and first not in standing:
             address, port = self._take(_UDP, row, now)
             made = [
                 self._open(
                     Binding(_UDP, internal, Endpoint(address, port + offset), kind, now),
-                    Pinhole(owner, expires_at, peer),
+                    Pinhole(owner, expires_at),
                 )
-                for (offset, internal), (kind, peer) in zip(enumerate(row), itertools.cycle(terms))
+                for (offset, internal), kind in zip(enumerate(row), itertools.cycle(kinds))
             ]
             return [MediaPair(*pair) for pair in zip(made[::2], made[1::2], strict=True)]
         mark = len(self._changes)
         try:
             made = [
-                self.bind(_UDP, each, kind, owner, now=now, expires_at=expires_at, remote=peer)
-                for each, (kind, peer) in zip(row, itertools.cycle(terms))
+                self.bind(_UDP, each, kind, owner, now=now, expires_at=expires_at)
+                for each, kind in zip(row, itertools.cycle(kinds))
             ]
         except BindRefused:
             self.revert(self._changes[mark:])
@@ -196,41 +198,48 @@ class NatTable:
         binding: Binding,
         owner: Owner,
         expires_at: float,
-        remote: Endpoint | EllipsisType | None = ...,
+        remotes: tuple[Endpoint, ...] | None = None,
     ) -> None:
         """Moves the owner's deadline to exactly `expires_at`, earlier or later.
 
         Adds the pinhole where the owner has none; does nothing where the binding is gone. The
-        remote stays as it is unless one, or None for any, is given.
+        remotes stay as they are unless others, or none, are given.
         """
         entry = self._entry(binding)
         if entry is None:
             return
-        before = entry.pinholes.get(owner)
-        if isinstance(remote, EllipsisType):
-            remote = None if before is None else before.remote
-        if before is None or (before.expires_at, before.remote) != (expires_at, remote):
-            self._move(entry, before, Pinhole(owner, expires_at, remote))
+        before = entry.pinhole(owner)
+        if remotes is None:
+            remotes = () if before is None else before.remotes
+        if before is None or (before.expires_at, before.remotes) != (expires_at, remotes):
+            self._move(entry, before, Pinhole(owner, expires_at, remotes))
 
     def close(self, binding: Binding, owner: Owner, now: float) -> None:
         """Drops the owner's pinhole; the binding closes with its last one."""
         entry = self._entry(binding)
-        if entry is not None and owner in entry.pinholes:
+        if entry is not None and owner in entry.claims:
             self._drop(entry, owner, now)
 
-    def expire(self, now: float) -> None:
-        """Drops every pinhole whose deadline has come, and ends what quarantine is over."""
-        while (timer := self._timers.first()) is not None and timer[0] <= now:
-            _, _, entry, owner = timer
-            self._drop(entry, owner, now)
+    def expire(self, now: float, limit: int | None = None) -> None:
+        """Drops every pinhole whose deadline has come, and ends what quarantine is over.
+
+        With a `limit` it drops so many at the most, and frees so many ports of an address:
+        `next_deadline` tells whether more are due. A thousand take a few milliseconds.
+        """
+        for _ in itertools.count() if limit is None else range(limit):
+            claim = self._timers.first()
+            if claim is None or claim.due > now:
+                break
+            self._drop(claim.entry, claim.pinhole.owner, now)
         for space in (self._udp, self._tcp):
             for pool in space.pools.values():
-                pool.end_quarantine(now)
+                pool.end_quarantine(now, limit)
+        self._hosts.forget(now)
 
     def next_deadline(self) -> float | None:
         """Returns the earliest deadline of any pinhole."""
-        timer = self._timers.first()
-        return None if timer is None else timer[0]
+        claim = self._timers.first()
+        return None if claim is None else claim.due
 
     def take_changes(self) -> list[Change]:
         """Returns what was changed since the last call, in order."""
@@ -238,19 +247,45 @@ class NatTable:
         return changes
 
     def revert(self, changes: Sequence[Change]) -> None:
-        """Undoes the latest changes, as if they had not been made; notes no change itself."""
+        """Undoes the latest changes, as if they had not been made; notes no change itself.
+
+        Raises ValueError, nothing undone, where an address was moved meanwhile.
+        """
+        for change in changes:
+            if change.binding.external.address not in self._udp.pools:
+                raise ValueError(f"{change.binding.external} has moved, there is no way back")
         for change in reversed(changes):
             binding = change.binding
             if isinstance(change, Opened):
                 self._remove(self._standing(binding))
                 self._pool(binding).undo_take(binding.external.port)
+                self._hosts.undo_opened(binding.internal.address)
             elif isinstance(change, Closed):
                 self._pool(binding).undo_release(binding.external.port)
                 self._insert(binding, change.pinholes)
-            elif change.before is not None:
-                self._timers.put(self._standing(binding), change.before)
-            elif change.after is not None:
-                self._timers.drop(self._standing(binding), change.after.owner)
+            elif isinstance(change, Refreshed):
+                self._put(self._standing(binding), change.after, change.before)
+
+    def move(self, old_address: str, new_address: str, now: float) -> dict[Binding, Binding]:
+        """Puts a new external address in the place of an old one; returns what became of bindings.
+
+        Each keeps its port, owners and remotes; every host of the old address is on the new one. As
+        nobody knows the new address yet, no port of it is in quarantine. A move is not reverted:
+        where the kernel refuses it, the kernel must be made to follow. Raises ValueError where the
+        old address is not the table's, or the new one is already.
+        """
+        if old_address not in self._udp.pools:
+            raise ValueError(f"{old_address} is no external address")
+        if new_address in self._udp.pools:
+            raise ValueError(f"{new_address} is an external address already")
+        self._hosts.move(old_address, new_address)
+        moved = {}
+        for space in (self._udp, self._tcp):
+            pool = PortPool(self._behavior, self._rng)
+            for before, entry in space.move(old_address, new_address, pool, now):
+                moved[before] = entry.binding
+                self._note_moved(before, entry)
+        return moved
 
     def adopt(self, binding: Binding, pinhole: Pinhole, now: float) -> None:
         """Takes in a binding that stands in the kernel already; notes no change.
@@ -261,7 +296,7 @@ class NatTable:
         """
         entry = self._entry(binding)
         if entry is not None:
-            self._timers.put(entry, pinhole)
+            self._put(entry, entry.pinhole(pinhole.owner), pinhole)
             return
         transport, internal, external = binding.transport, binding.internal, binding.external
         if self.look_up_internal(transport, internal) is not None:
@@ -271,7 +306,7 @@ class NatTable:
             raise ValueError(f"{external} is not free to stand for {internal}")
         self._insert(binding, (pinhole,))
 
-    def _space(self, transport: Transport) -> _Space:
+    def _space(self, transport: Transport) -> Space:
         return self._udp if transport is _UDP else self._tcp
 
     def _pool(self, binding: Binding) -> PortPool:
@@ -299,6 +334,9 @@ class NatTable:
             raise QuotaExceeded(f"{host} has {self.count(host)} mappings")
         if len(self) + len(owners) > self._behavior.max_mappings:
             raise QuotaExceeded(f"the table has {len(self)} mappings")
+        recent = self._hosts.recent(host, now)
+        if recent + len(owners) > self._behavior.max_new_per_second:
+            raise RateExceeded(f"{host} has opened {recent} mappings within a second")
         address = self.external_address(host)
         pool = self._space(transport).pools[address]
         if wanted is not None and pool.claim(wanted, owners[0], now):
@@ -309,48 +347,49 @@ class NatTable:
         return Endpoint(address, port)
 
     def _open(self, binding: Binding, pinhole: Pinhole) -> Binding:
-        self._insert(binding, (pinhole,))
         self._changes.append(Opened(binding, pinhole))
+        self._changes += self._insert(binding, (pinhole,))
+        self._hosts.note_opened(binding.internal.address, binding.created_at)
         return binding
 
     def _move(self, entry: Entry, before: Pinhole | None, after: Pinhole) -> None:
-        self._timers.put(entry, after)
         self._changes.append(Refreshed(entry.binding, before, after))
+        self._changes += self._put(entry, before, after)
 
     def _drop(self, entry: Entry, owner: Owner, now: float) -> None:
-        binding, pinhole = entry.binding, entry.pinholes[owner]
-        if len(entry.pinholes) > 1:
-            self._timers.drop(entry, owner)
-            self._changes.append(Refreshed(binding, pinhole, None))
+        binding, pinhole = entry.binding, entry.claims[owner].pinhole
+        followed = self._put(entry, pinhole, None)
+        if entry.claims:
+            self._changes += (Refreshed(binding, pinhole, None), *followed)
         else:
             self._remove(entry)
             self._pool(binding).release(binding.external.port, binding.internal, now)
-            self._changes.append(Closed(binding, (pinhole,)))
+            self._changes += (*followed, Closed(binding, (pinhole,)))
 
-    def _insert(self, binding: Binding, pinholes: Sequence[Pinhole]) -> None:
-        entry, space = Entry(binding), self._space(binding.transport)
-        space.by_internal[binding.internal] = space.by_external[binding.external] = entry
-        host = binding.internal.address
-        self._counts[host] = self._counts.get(host, 0) + 1
-        for pinhole in pinholes:
-            self._timers.put(entry, pinhole)
+    def _note_moved(self, before: Binding, entry: Entry) -> None:
+        binding, (first, *others), named = entry.binding, entry.pinholes(), entry.naming or ()
+        self._changes += (Excluded(before, address) for address in named)
+        self._changes += (Closed(before, (first, *others)), Opened(binding, first))
+        self._changes += (Refreshed(binding, None, other) for other in others)
+        self._changes += (Admitted(binding, address) for address in named)
+
+    def _insert(self, binding: Binding, pinholes: Sequence[Pinhole]) -> list[Change]:
+        """Takes a binding in; returns what its pinholes admit."""
+        entry = self._space(binding.transport).insert(binding)
+        self._hosts.add(binding.internal.address, binding.external.address)
+        return [change for pinhole in pinholes for change in self._put(entry, None, pinhole)]
 
     def _remove(self, entry: Entry) -> None:
         binding = entry.binding
-        space, host = self._space(binding.transport), binding.internal.address
-        del space.by_internal[binding.internal], space.by_external[binding.external]
-        self._counts[host] -= 1
-        if not self._counts[host]:
-            del self._counts[host]
-        self._timers.drop_all(entry)
+        self._space(binding.transport).remove(binding)
+        self._hosts.remove(binding.internal.address)
+        for owner in list(entry.claims):
+            self._timers.drop(entry, owner)
 
-
-class _Space:
-    """The endpoints of one transport. (Two attributes, not a dict: an Enum hashes slowly.)"""
-
-    __slots__ = ("by_external", "by_internal", "pools")
-
-    def __init__(self, addresses: Sequence[str], behavior: Behavior, rng: Rng) -> None:
-        self.by_internal: dict[Endpoint, Entry] = {}
-        self.by_external: dict[Endpoint, Entry] = {}
-        self.pools = {address: PortPool(behavior, rng) for address in addresses}
+    def _put(self, entry: Entry, before: Pinhole | None, after: Pinhole | None) -> list[Change]:
+        """Puts one pinhole in the place of another; returns what that admits and excludes."""
+        if after is not None:
+            self._timers.put(entry, after)
+        elif before is not None:
+            self._timers.drop(entry, before.owner)
+        return entry.count(before, after)

@@ -27,9 +27,9 @@ def bind(
     *,
     now: float = 0.0,
     expires_at: float = 300.0,
-    remote: Endpoint | None = None,
+    remotes: tuple[Endpoint, ...] = (),
     transport: Transport = Transport.UDP,
 ) -> Binding:
     return table.bind(
-        transport, internal, Kind.SIP, owner, now=now, expires_at=expires_at, remote=remote
+        transport, internal, Kind.SIP, owner, now=now, expires_at=expires_at, remotes=remotes
     )

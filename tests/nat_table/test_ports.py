@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -186,3 +187,22 @@ def test_the_last_hundredth_of_a_full_pool_is_found(own: int) -> None:
 def test_a_senseless_pool_is_refused(bad: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="pool"):
         Behavior(pool=bad)
+
+
+@pytest.mark.parametrize("taken", [0, 50, 80, 95])
+@pytest.mark.parametrize("size", [1, 2], ids=["single", "pair"])
+def test_a84_every_free_run_is_as_likely_as_any_other(taken: int, size: int) -> None:
+    """Behind a long taken run too, where a search from a random place would mostly end."""
+    ports = pool(20000, 20399, preserve_ports=False)
+    for port in range(20000, 20000 + 4 * taken):
+        assert ports.claim(port, THIRD, 0.0)
+    places, owners = 200 - 2 * taken, [PHONE, PHONE_RTCP][:size]
+    drawn: Counter[int] = Counter()
+    for _ in range(50 * places):
+        port = ports.take(owners, 0.0) or 0
+        drawn[port] += 1
+        for taken_port in range(port, port + size):
+            ports.undo_take(taken_port)
+    assert sorted(drawn) == list(range(20000 + 4 * taken, 20400, 2))
+    chi_square = sum((count - 50) ** 2 / 50 for count in drawn.values())
+    assert chi_square < places + 4 * (2 * places) ** 0.5  # four standard deviations

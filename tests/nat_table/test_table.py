@@ -44,8 +44,8 @@ def test_unknown_endpoints_have_no_binding(table: NatTable) -> None:
 
 
 def test_a48_the_mapping_is_the_same_for_every_remote(table: NatTable) -> None:
-    assert bind(table, owner=CALL, remote=REMOTE) is bind(
-        table, owner=SECOND_CALL, remote=OTHER_REMOTE
+    assert bind(table, owner=CALL, remotes=(REMOTE,)) is bind(
+        table, owner=SECOND_CALL, remotes=(OTHER_REMOTE,)
     )
 
 
@@ -132,19 +132,19 @@ def test_binding_again_never_shortens(table: NatTable) -> None:
     assert table.pinholes(binding) == (Pinhole(FLOW, 400.0),)
 
 
-def test_binding_again_keeps_the_remote_unless_another_is_given(table: NatTable) -> None:
-    binding = bind(table, remote=REMOTE)
+def test_binding_again_keeps_the_remotes_unless_others_are_given(table: NatTable) -> None:
+    binding = bind(table, remotes=(REMOTE,))
     bind(table, expires_at=400.0)
-    assert table.pinholes(binding) == (Pinhole(FLOW, 400.0, REMOTE),)
-    bind(table, expires_at=100.0, remote=OTHER_REMOTE)
-    assert table.pinholes(binding) == (Pinhole(FLOW, 400.0, OTHER_REMOTE),)
+    assert table.pinholes(binding) == (Pinhole(FLOW, 400.0, (REMOTE,)),)
+    bind(table, expires_at=100.0, remotes=(OTHER_REMOTE,))
+    assert table.pinholes(binding) == (Pinhole(FLOW, 400.0, (OTHER_REMOTE,)),)
 
 
 @pytest.mark.parametrize("deadline", [100.0, 500.0])
 def test_refreshing_moves_the_deadline_exactly(table: NatTable, deadline: float) -> None:
-    binding = bind(table, remote=REMOTE)
+    binding = bind(table, remotes=(REMOTE,))
     table.refresh(binding, FLOW, deadline)
-    assert table.pinholes(binding) == (Pinhole(FLOW, deadline, REMOTE),)
+    assert table.pinholes(binding) == (Pinhole(FLOW, deadline, (REMOTE,)),)
     assert table.next_deadline() == deadline
     table.expire(deadline - 0.1)
     assert len(table) == 1
@@ -152,10 +152,10 @@ def test_refreshing_moves_the_deadline_exactly(table: NatTable, deadline: float)
     assert len(table) == 0
 
 
-def test_refreshing_adds_a_pinhole_and_sets_the_remote(table: NatTable) -> None:
-    binding = bind(table, remote=REMOTE)
+def test_refreshing_adds_a_pinhole_and_sets_the_remotes(table: NatTable) -> None:
+    binding = bind(table, remotes=(REMOTE,))
     table.refresh(binding, REGISTRATION, 3600.0)
-    table.refresh(binding, FLOW, 300.0, remote=None)
+    table.refresh(binding, FLOW, 300.0, remotes=())
     assert table.pinholes(binding) == (Pinhole(FLOW, 300.0), Pinhole(REGISTRATION, 3600.0))
 
 

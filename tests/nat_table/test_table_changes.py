@@ -3,7 +3,7 @@
 import pytest
 
 from nat_table.binding import Binding, Kind, Pinhole
-from nat_table.changes import Closed, Opened, Refreshed
+from nat_table.changes import Admitted, Closed, Excluded, Opened, Refreshed
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.table import NatTable
 from tests.nat_table.phones import CALL, EXTERNAL, FLOW, OTHER, REMOTE, RTP, SECOND_CALL, SIP, bind
@@ -28,12 +28,12 @@ def test_changes_say_what_was_done_in_order(table: NatTable) -> None:
 
 
 def test_saying_the_same_again_changes_nothing(table: NatTable) -> None:
-    binding = bind(table, remote=REMOTE)
+    binding = bind(table, remotes=(REMOTE,))
     table.take_changes()
-    bind(table, remote=REMOTE)
+    bind(table, remotes=(REMOTE,))
     bind(table, expires_at=100.0)
     table.refresh(binding, FLOW, 300.0)
-    table.refresh(binding, FLOW, 300.0, remote=REMOTE)
+    table.refresh(binding, FLOW, 300.0, remotes=(REMOTE,))
     assert table.take_changes() == []
 
 
@@ -93,3 +93,21 @@ def test_what_collides_is_not_adopted(
             Binding(Transport.UDP, internal, external, Kind.SIP, 0.0), Pinhole(FLOW, 1.0), 0.0
         )
     assert list(table.bindings()) == [mine]
+
+
+def test_a_remote_address_is_admitted_once_and_excluded_with_the_last(table: NatTable) -> None:
+    near, far = Endpoint("198.51.100.1", 9), Endpoint("198.51.100.2", 9)
+    binding = bind(table, RTP, CALL, remotes=(near, Endpoint(near.address, 10)))
+    table.refresh(binding, SECOND_CALL, 300.0, (far, near))
+    table.refresh(binding, CALL, 300.0, (far,))
+    table.close(binding, SECOND_CALL, 1.0)
+    table.close(binding, CALL, 1.0)
+    changes = table.take_changes()
+    assert [change for change in changes if isinstance(change, Admitted | Excluded)] == [
+        Admitted(binding, near.address),
+        Admitted(binding, far.address),
+        Excluded(binding, near.address),
+        Excluded(binding, far.address),
+    ]
+    assert isinstance(changes[0], Opened)
+    assert isinstance(changes[-1], Closed)

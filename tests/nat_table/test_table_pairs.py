@@ -8,7 +8,6 @@ from nat_table.table import NatTable, NoFreePort, QuotaExceeded
 from tests.nat_table.phones import (
     CALL,
     OTHER,
-    OTHER_REMOTE,
     PHONE,
     REMOTE,
     RTCP,
@@ -19,13 +18,11 @@ from tests.nat_table.phones import (
 
 
 def test_a_pair_is_preserved(table: NatTable) -> None:
-    pair = table.bind_pair(
-        RTP, RTCP, CALL, now=0.0, expires_at=9.0, remote=REMOTE, rtcp_remote=OTHER_REMOTE
-    )
+    pair = table.bind_pair(RTP, RTCP, CALL, now=0.0, expires_at=9.0)
     assert (pair.rtp.external.port, pair.rtcp.external.port) == (4000, 4001)
     assert (pair.rtp.kind, pair.rtcp.kind) == (Kind.RTP, Kind.RTCP)
-    assert table.pinholes(pair.rtp) == (Pinhole(CALL, 9.0, REMOTE),)
-    assert table.pinholes(pair.rtcp) == (Pinhole(CALL, 9.0, OTHER_REMOTE),)
+    assert table.pinholes(pair.rtp) == (Pinhole(CALL, 9.0),)
+    assert table.pinholes(pair.rtcp) == (Pinhole(CALL, 9.0),)
 
 
 def test_a37_rtcp_elsewhere_is_bound_by_itself(table: NatTable) -> None:
@@ -67,11 +64,11 @@ def test_half_a_pair_is_never_left_behind(rtcp_port: int) -> None:
 
 def test_a_refused_half_leaves_the_standing_half_as_it_was() -> None:
     table = new_table(max_mappings_per_host=1)
-    rtp = bind(table, RTP, CALL, expires_at=9.0, remote=REMOTE)
+    rtp = bind(table, RTP, CALL, expires_at=9.0, remotes=(REMOTE,))
     table.take_changes()
     with pytest.raises(QuotaExceeded):
-        table.bind_pair(RTP, RTCP, CALL, now=0.0, expires_at=99.0, remote=OTHER_REMOTE)
-    assert table.pinholes(rtp) == (Pinhole(CALL, 9.0, REMOTE),)
+        table.bind_pair(RTP, RTCP, CALL, now=0.0, expires_at=99.0)
+    assert table.pinholes(rtp) == (Pinhole(CALL, 9.0, (REMOTE,)),)
     assert table.next_deadline() == 9.0
     assert table.take_changes() == []
 

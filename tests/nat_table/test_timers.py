@@ -1,13 +1,19 @@
 """The timers as the table uses them: on time, and paid for by what stands, not by what was."""
 
 import gc
+import random
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nat_table.endpoint import Endpoint
+from nat_table.binding import Binding, Kind, Pinhole
+from nat_table.endpoint import Endpoint, Transport
+from nat_table.entry import Entry
 from nat_table.table import NatTable
-from tests.nat_table.phones import CALL, FLOW, PHONE, REGISTRATION, RTP, bind
+from nat_table.timers import Timers
+from tests.nat_table.phones import CALL, FLOW, PHONE, REGISTRATION, RTP, SIP, bind
+
+UDP = Transport.UDP
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def test_an_emptied_table_is_as_small_as_a_new_one(table: NatTable) -> None:
     def fill_and_empty(now: float) -> None:
         for number in range(500):
             rtp, rtcp = Endpoint(PHONE, 4000 + 2 * number), Endpoint(PHONE, 4001 + 2 * number)
-            table.bind_pair(rtp, rtcp, CALL, now=now, expires_at=now + number)
+            table.bind_pair(rtp, rtcp, CALL, now=now + number, expires_at=now + number)
         table.expire(now + 1000.0)
         table.expire(now + 2000.0)
         table.take_changes()
@@ -74,3 +80,39 @@ def test_an_emptied_table_is_as_small_as_a_new_one(table: NatTable) -> None:
         _, peak = tracemalloc.get_traced_memory()
     assert len(table) == 0
     assert sizes[-1] < sizes[0] + 5_000 < peak / 3
+
+
+def test_a_limit_cuts_expiry_into_slices_that_lose_nothing(table: NatTable) -> None:
+    for number in range(10):
+        bind(table, Endpoint(PHONE, 4000 + number), expires_at=100.0 + number % 2)
+    table.expire(100.5, limit=3)
+    assert (len(table), table.next_deadline()) == (7, 100.0)
+    table.expire(100.5, limit=3)
+    assert (len(table), table.next_deadline()) == (5, 101.0)
+    table.expire(100.5, limit=3)
+    assert len(table) == 5
+
+
+def test_of_thousands_that_come_move_and_go_the_first_is_known() -> None:
+    """As many as make blocks split and vanish, against a plain dictionary."""
+    draw, timers = random.Random(1), Timers()
+    entries = [Entry(Binding(UDP, Endpoint(PHONE, n), SIP, Kind.RTP, 0.0)) for n in range(3000)]
+    due: dict[int, float] = {}
+    for step in range(30_000):
+        number = draw.randrange(3000)
+        if number in due and draw.random() < (0.3 if step < 20_000 else 0.9):
+            timers.drop(entries[number], FLOW)
+            del due[number]
+        else:
+            due[number] = float(draw.randrange(1000))
+            timers.put(entries[number], Pinhole(FLOW, due[number]))
+        if step % 10 == 0:
+            first = timers.first()
+            assert first is not None
+            assert first.due == min(due.values()) == due[first.entry.binding.internal.port]
+    for number in sorted(due, key=due.__getitem__):
+        first = timers.first()
+        assert first is not None
+        assert first.due == due[number]
+        timers.drop(first.entry, FLOW)
+    assert timers.first() is None

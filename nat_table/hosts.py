@@ -1,0 +1,93 @@
+"""What the table keeps of each internal address: how many bindings, how many new ones, and where.
+
+Nothing is kept of a host that has no binding and has opened none within the last second.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Sequence
+
+_WINDOW = 1.0  # seconds
+
+
+class Hosts:
+    """Counts the bindings of internal addresses and pairs each with one external address.
+
+    A host's external address follows from its own, so that it is the same whenever it comes back.
+    While it has bindings, it stays where they are: with another list of addresses than when they
+    were made, that may be elsewhere (RFC 4787 REQ-2, "paired").
+    """
+
+    __slots__ = ("_addresses", "_counts", "_elsewhere", "_opened", "_recent")
+
+    def __init__(self, external_addresses: Sequence[str]) -> None:
+        self._addresses = tuple(external_addresses)
+        self._counts: dict[str, int] = {}
+        self._elsewhere: dict[str, str] = {}
+        self._opened: deque[tuple[float, str]] = deque()  # when and by whom, within the window
+        self._recent: dict[str, int] = {}  # how often each is in there
+
+    def external_address(self, host: str) -> str:
+        """Returns the external address of a host."""
+        return self._elsewhere.get(host) or self._usual_address(host)
+
+    def count(self, host: str) -> int:
+        """Returns how many bindings a host has."""
+        return self._counts.get(host, 0)
+
+    def add(self, host: str, external_address: str) -> None:
+        """Counts a binding in; the first one of a host decides where it is."""
+        count = self.count(host)
+        if not count and external_address != self._usual_address(host):
+            self._elsewhere[host] = external_address
+        self._counts[host] = count + 1
+
+    def remove(self, host: str) -> None:
+        """Counts a binding out."""
+        if self._counts[host] > 1:
+            self._counts[host] -= 1
+        else:
+            del self._counts[host]
+            self._elsewhere.pop(host, None)
+
+    def recent(self, host: str, now: float) -> int:
+        """Returns how many bindings a host has opened within the last second."""
+        self.forget(now)
+        return self._recent.get(host, 0)
+
+    def note_opened(self, host: str, now: float) -> None:
+        """Notes that a host has opened a binding."""
+        self._opened.append((now, host))
+        self._recent[host] = self._recent.get(host, 0) + 1
+
+    def undo_opened(self, host: str) -> None:
+        """Takes the host's latest note back, if it is still kept."""
+        for i in reversed(range(len(self._opened) if host in self._recent else 0)):
+            if self._opened[i][1] == host:  # nearly always the very last
+                del self._opened[i]
+                self._uncount(host)
+                break
+
+    def forget(self, now: float) -> None:
+        """Forgets what was opened a second ago or earlier."""
+        while self._opened and self._opened[0][0] + _WINDOW <= now:
+            self._uncount(self._opened.popleft()[1])
+
+    def move(self, old_address: str, new_address: str) -> None:
+        """Puts one external address in the place of another, with every host on it."""
+        at = self._addresses.index(old_address)
+        self._addresses = (*self._addresses[:at], new_address, *self._addresses[at + 1 :])
+        for host, address in self._elsewhere.items():
+            if address == old_address:
+                self._elsewhere[host] = new_address
+
+    def _usual_address(self, host: str) -> str:
+        return self._addresses[zlib.crc32(host.encode()) % len(self._addresses)]
+
+    def _uncount(self, host: str) -> None:
+        if self._recent[host] > 1:
+            self._recent[host] -= 1
+        else:
+            del self._recent[host]

@@ -1,0 +1,107 @@
+"""A table that is too simple to be wrong: plain lists, looked through every time."""
+
+import gc
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+
+from nat_table.behavior import Behavior
+from nat_table.binding import Binding, Owner, Pinhole
+from nat_table.endpoint import Endpoint, Transport
+from nat_table.entry import Claim, Entry
+
+ALL = [f"203.0.113.{number}" for number in range(1, 5)]
+ADDRESSES = ALL[:2]
+BEHAVIOR = Behavior(
+    pool=(20000, 20007),
+    denied_ports=frozenset({5061, 20002}),
+    max_mappings=14,
+    max_mappings_per_host=7,
+    max_new_per_second=5,
+)
+Key = tuple[Transport, Endpoint]
+_SHARED = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
+
+
+@dataclass
+class Model:
+    """Bindings with their pinholes, pairs made together, (end, binding) of every quarantine, and
+    (when, host) of every binding opened.
+    """
+
+    addresses: list[str]
+    bindings: dict[Key, tuple[Binding, dict[Owner, Pinhole]]] = field(default_factory=dict)
+    pairs: list[tuple[Binding, Binding]] = field(default_factory=list)
+    quarantine: list[tuple[float, Binding]] = field(default_factory=list)
+    opened: list[tuple[float, str]] = field(default_factory=list)
+
+    def count(self, host: str) -> int:
+        return sum(endpoint.address == host for _, endpoint in self.bindings)
+
+    def recent(self, host: str, now: float) -> int:
+        return sum(opened == host and when > now - 1.0 for when, opened in self.opened)
+
+    def external_address(self, host: str) -> str:
+        stands = {b.external.address for b, _ in self.bindings.values() if b.internal[0] == host}
+        assert len(stands) <= 1
+        usual = self.addresses[zlib.crc32(host.encode()) % len(self.addresses)]
+        return stands.pop() if stands else usual
+
+    def admitted(self) -> dict[Key, set[str]]:
+        return {
+            (binding.transport, binding.external): {
+                remote.address for pinhole in pinholes.values() for remote in pinhole.remotes
+            }
+            for binding, pinholes in self.bindings.values()
+        }
+
+    def is_free(
+        self, transport: Transport, external: Endpoint, owner: Endpoint, now: float
+    ) -> bool:
+        low, high = BEHAVIOR.fence
+        return (
+            external.address in self.addresses
+            and 1024 <= external.port <= 65535
+            and not low <= external.port <= high
+            and external.port not in BEHAVIOR.denied_ports
+            and all(
+                (binding.transport, binding.external) != (transport, external)
+                for binding, _ in self.bindings.values()
+            )
+            and all(
+                until <= now
+                or (binding.transport, binding.external) != (transport, external)
+                or binding.internal == owner
+                for until, binding in self.quarantine
+            )
+        )
+
+    def close(self, binding: Binding, owner: Owner, now: float) -> None:
+        key = (binding.transport, binding.internal)
+        _, pinholes = self.bindings[key]
+        del pinholes[owner]
+        if not pinholes:
+            del self.bindings[key]
+            self.pairs = [pair for pair in self.pairs if binding not in pair]
+            self.quarantine.append((now + BEHAVIOR.quarantine_timeout, binding))
+
+
+def memories_of_hosts(root: object) -> list[object]:
+    """Returns what an object holds, however deep, that tells of a host 10.0.0.x."""
+    return [
+        one
+        for one in _reachable(root)
+        if isinstance(one, Binding | Pinhole | Endpoint | Owner | Entry | Claim)
+        or (isinstance(one, str) and one.startswith("10.0.0."))
+    ]
+
+
+def _reachable(root: object) -> Iterator[object]:
+    seen, left = set(), [root]
+    while left:
+        one = left.pop()
+        if id(one) not in seen and not isinstance(one, _SHARED):
+            seen.add(id(one))
+            left += gc.get_referents(one)
+            yield one
