@@ -17,7 +17,7 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -63,6 +63,13 @@ class Flow(NamedTuple):
     reply_source: bytes
     reply_destination: bytes
     original_tuple: bytes
+
+    def translated(self) -> Iterator[bytes]:
+        """Yields the endpoints that another stands for, which are internal."""
+        if self.reply_destination != self.original_source:
+            yield self.original_source
+        if self.reply_source != self.original_destination:
+            yield self.reply_source
 
 
 class Conntrack:

@@ -1,4 +1,4 @@
-"""Netfilter's netlink by hand: map elements in one atomic batch on a persistent socket.
+"""Netlink by hand: map elements in one atomic batch on a persistent socket, and what others change.
 
 The kernel works a request off inside send(), so when send() returns every answer is queued: reading
 needs no waiting, and a commit costs two system calls. Elements have one message each, so that an
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rules.elements import Element, Operation
 
@@ -25,16 +26,19 @@ _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER_SIZE = 32 << 20
+_LISTENER_BUFFER_SIZE = 1 << 20
 _MAX_DATAGRAM = 1 << 16
+_MAX_ANSWERS = 1024
 
 _REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
 _DUMP_INTERRUPTED = 0x10
-_ERROR, _DONE = 2, 3
+_ERROR, _DONE, OVERRUN = 2, 3, 4
 _NESTED = 0x8000
 
 _NFTABLES = 10 << 8
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _GET_TABLE, _NEW_ELEMENT, _GET_ELEMENT, _DELETE_ELEMENT = 1, 12, 13, 14
+_GET_OBJECT, _OBJECT_COUNTER = 19, 1
 _FAMILY_INET = 1
 _TABLE = b"sipnat\0"
 
@@ -61,6 +65,7 @@ class Netlink:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_SIZE)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_SIZE)
         self._sequence = 0
+        self._is_interrupted = False
 
     def close(self) -> None:
         """Closes the socket."""
@@ -90,18 +95,29 @@ class Netlink:
     def have(self, elements: Sequence[Element]) -> list[bool]:
         """Tells for each element whether it stands; costs no more with many elements present."""
         requests = [(_NFTABLES | _GET_ELEMENT, _element_body(element)) for element in elements]
-        return [number == 0 for number in self.ask(requests)]
+        slices = range(0, len(requests), _MAX_ANSWERS)
+        answers = (self.ask(requests[start : start + _MAX_ANSWERS]) for start in slices)
+        return [number == 0 for number in itertools.chain.from_iterable(answers)]
 
-    def elements(self, set_name: str) -> list[Element]:
-        """Returns all elements of a set; empty where there is no such set."""
+    def elements(self, set_name: str) -> Iterator[Element]:
+        """Dumps a set and iterates over its elements; none where there is no such set."""
         body = _family(_FAMILY_INET) + _set_attributes(set_name)
         try:
-            messages = self.dump(_NFTABLES | _GET_ELEMENT, body)
+            for message in self.dump(_NFTABLES | _GET_ELEMENT, body):
+                yield from _parse_elements(set_name, message)
         except KernelRefused as refusal:
-            if refusal.number == errno.ENOENT:
-                return []
-            raise
-        return [element for message in messages for element in _parse_elements(set_name, message)]
+            if refusal.number != errno.ENOENT:
+                raise
+
+    def all_elements(self, set_names: Iterable[str]) -> Iterator[Element]:
+        """Dumps sets one after the other and iterates over their elements."""
+        return itertools.chain.from_iterable(map(self.elements, set_names))
+
+    def counters(self) -> dict[str, int]:
+        """Returns the packets that each named counter of the table has counted."""
+        kind = attribute(3, struct.pack("!I", _OBJECT_COUNTER))
+        body = _family(_FAMILY_INET) + attribute(1, _TABLE) + kind
+        return dict(map(_parse_counter, self.dump(_NFTABLES | _GET_OBJECT, body)))
 
     def ask(self, requests: Sequence[tuple[int, bytes]]) -> list[int]:
         """Sends (type, body) requests at once and returns each one's errno, 0 for success."""
@@ -122,29 +138,41 @@ class Netlink:
                         outcomes[sequence - first] = -number
         return [outcomes[index] for index in range(len(requests))]
 
-    def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """Returns the bodies of all answers to a dump request; raises KernelRefused."""
-        while True:
-            self._sequence += 1
-            self._send(_message(kind, _REQUEST | _DUMP, self._sequence, body))
-            is_whole, answers = self._receive_dump()
-            if is_whole:
-                return answers
+    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+        """Yields the bodies of all answers to a dump request; raises KernelRefused.
 
-    def _receive_dump(self) -> tuple[bool, list[bytes]]:
-        answers: list[bytes] = []
-        is_whole = True
-        while True:
-            for kind, flags, message in self._receive():
-                sequence, number = _SEQUENCE_AND_ERRNO.unpack_from(message)
-                if sequence != self._sequence:
-                    continue
-                is_whole = is_whole and not flags & _DUMP_INTERRUPTED
-                if kind == _DONE:
-                    return is_whole, answers
-                if kind == _ERROR:
-                    raise KernelRefused(-number, "dump")
-                answers.append(message[_HEADER.size :])
+        What is dumped may change meanwhile: then all comes once more, this time read at once. No
+        other request may be sent before the last answer is taken.
+        """
+        self._request_dump(kind, body)
+        yield from self._receive_dump()
+        while self._is_interrupted:
+            self._request_dump(kind, body)
+            yield from list(self._receive_dump())
+
+    def _request_dump(self, kind: int, body: bytes) -> None:
+        self._sequence += 1
+        self._is_interrupted = False
+        self._send(_message(kind, _REQUEST | _DUMP, self._sequence, body))
+
+    def _receive_dump(self) -> Iterator[bytes]:
+        is_done = False
+        try:
+            while not is_done:
+                for kind, flags, message in self._receive():
+                    sequence, number = _SEQUENCE_AND_ERRNO.unpack_from(message)
+                    if sequence != self._sequence:
+                        continue
+                    self._is_interrupted |= bool(flags & _DUMP_INTERRUPTED)
+                    if kind in (_DONE, _ERROR):
+                        is_done = True
+                    if kind == _ERROR:
+                        raise KernelRefused(-number, "dump")
+                    if kind != _DONE:
+                        yield message[_HEADER.size :]
+        finally:
+            while not is_done:  # the kernel begins no other dump before
+                is_done = any(kind in (_DONE, _ERROR) for kind, *_ in self._receive())
 
     def _batch(self, operations: Sequence[Operation]) -> dict[int, int]:
         """Sends one transaction; returns {index: errno} of what was refused, -1 for the whole."""
@@ -180,11 +208,51 @@ class Netlink:
             datagram = self._socket.recv(_MAX_DATAGRAM, socket.MSG_DONTWAIT)
         except OSError as error:
             raise KernelRefused(error.errno or errno.EIO, "netlink answer") from None
-        offset = 0
-        while offset < len(datagram):
-            length, kind, flags, _sequence, _port = _HEADER.unpack_from(datagram, offset)
-            yield kind, flags, datagram[offset : offset + length]
-            offset += length + 3 & ~3
+        yield from _split(datagram)
+
+
+class Listener:
+    """Hears multicast groups, in the network namespace of the thread that makes it.
+
+    Raises OSError where the kernel does not allow it.
+    """
+
+    def __init__(self, protocol: int, *groups: int) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+        with contextlib.suppress(PermissionError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _LISTENER_BUFFER_SIZE)
+        try:
+            self._socket.bind((0, sum(1 << group - 1 for group in groups)))
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """Returns the descriptor that is readable when something was heard."""
+        return self._socket.fileno()
+
+    def ask(self, kind: int, body: bytes) -> None:
+        """Has the kernel tell all that there is of a kind, among what it tells anyway."""
+        self._socket.send(_message(kind, _REQUEST | _DUMP, 0, body))
+
+    def messages(self) -> Iterator[tuple[int, bytes]]:
+        """Yields (type, message) of what was heard, without waiting; OVERRUN where some is lost."""
+        while True:
+            try:
+                datagram = self._socket.recv(_MAX_DATAGRAM, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                yield OVERRUN, b""
+                continue
+            for kind, _flags, message in _split(datagram):
+                yield kind, message
 
 
 def attribute(kind: int, *parts: bytes) -> bytes:
@@ -203,6 +271,15 @@ def parse_attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]
     while offset < len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += length + 3 & ~3
+
+
+def _split(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yields (type, flags, message with its header) of each message."""
+    offset = 0
+    while offset < len(datagram):
+        length, kind, flags, _sequence, _port = _HEADER.unpack_from(datagram, offset)
+        yield kind, flags, datagram[offset : offset + length]
         offset += length + 3 & ~3
 
 
@@ -240,14 +317,43 @@ def _element_body(element: Element) -> bytes:
     return body + key + _VALUE.pack(len(data) + 8, 2 | _NESTED, len(data) + 4, 1) + data
 
 
+_KEY_AT = 12  # after the headers of the element, its key, and the key's value
 _NESTS = struct.Struct("=HHHHHHHH")
 _VALUE = struct.Struct("=HHHH")
 
 
 def _parse_elements(set_name: str, message: bytes) -> Iterator[Element]:
+    """Yields the elements of one answer.
+
+    In most sets all have one layout, and only the first is parsed: for the others it is enough that
+    every byte outside key and data is the same.
+    """
     for kind, items in parse_attributes(message, 4):
-        if kind != 3:
+        if kind != 3 or not items:
             continue
-        for _kind, item in parse_attributes(items):
-            fields: dict[int, bytes] = dict(parse_attributes(item))
-            yield Element(set_name, fields[1][4:], fields.get(2, b"")[4:])
+        size, _ = _ATTRIBUTE.unpack_from(items)
+        fields = dict(parse_attributes(items[:size], 4))
+        key, data = len(fields[1]) - 4, max(0, len(fields.get(2, b"")) - 4)
+        if not _has_one_layout(items, size, key, data):
+            for _kind, item in parse_attributes(items):
+                fields = dict(parse_attributes(item))
+                yield Element(set_name, fields[1][4:], fields.get(2, b"")[4:])
+            continue
+        layout = f"{_KEY_AT}x{key}s" + (f"8x{data}s" if data else "")
+        for found in struct.iter_unpack(layout, items):
+            yield Element(set_name, *found)
+
+
+def _has_one_layout(items: bytes, size: int, key: int, data: int) -> bool:
+    """Tells whether all items are an element's header, key and data, each of the same size."""
+    if size != _KEY_AT + key + (8 + data if data else 0) or len(items) % size:
+        return False
+    count = len(items) // size
+    frame = (*range(_KEY_AT), *range(_KEY_AT + key, size - data))
+    return all(items[at::size] == items[at : at + 1] * count for at in frame)
+
+
+def _parse_counter(message: bytes) -> tuple[str, int]:
+    fields = dict(parse_attributes(message, 4))
+    packets = dict(parse_attributes(fields[4]))[2]
+    return fields[2].rstrip(b"\0").decode(), int.from_bytes(packets, "big")

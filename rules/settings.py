@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nat_table.behavior import Filtering
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Interfaces, ports and marks; port ranges include both ends.
 
-    Raises ValueError where `mark_mask` has fewer than two bits.
+    Raises ValueError where there is no external address, or `mark_mask` has fewer than two bits.
     """
 
     internal_interfaces: tuple[str, ...]
     external_interface: str
-    external_address: str
+    external_addresses: tuple[str, ...]
+    """Where mappings may be; flows without one are fenced off the ports of the first."""
+
     sip_ports: tuple[int, ...] = (5060,)
     """Where SIP servers listen: UDP from internal hosts to these ports is captured."""
 
@@ -24,6 +28,18 @@ class Settings:
     fence: tuple[int, int] = (61000, 65535)
     """Where masqueraded flows are sent that would take a port of ours."""
 
+    signalling_filter: Filtering = Filtering.ADDRESS_DEPENDENT
+    media_filter: Filtering = Filtering.ENDPOINT_INDEPENDENT
+
+    servers: tuple[str, ...] = ()
+    """Networks that may always send signalling, at any rate."""
+
+    routed: tuple[str, ...] = ()
+    """Networks behind the external interface that are reached without NAT."""
+
+    flood_rate: int = 1000
+    """How many packets of signalling a second one outside address may send."""
+
     queue_number: int = 5060
     is_fail_open: bool = True
     """Whether signalling passes unchanged while nobody listens to the queue."""
@@ -32,6 +48,8 @@ class Settings:
     """The bits of the packet mark and the conntrack mark that are ours."""
 
     def __post_init__(self) -> None:
+        if not self.external_addresses:
+            raise ValueError("the kernel side needs an external address")
         if self.mark_mask.bit_count() < 2:
             raise ValueError(f"mark mask {self.mark_mask:#x} has fewer than two bits")
 

@@ -17,7 +17,7 @@ from rules.backend import KernelBackend
 from rules.settings import Settings
 from tests.lab.network import EXTERNAL, EXTERNAL_INTERFACE, INTERNAL_INTERFACE, Network
 
-SETTINGS = Settings((INTERNAL_INTERFACE,), EXTERNAL_INTERFACE, EXTERNAL)
+SETTINGS = Settings((INTERNAL_INTERFACE,), EXTERNAL_INTERFACE, (EXTERNAL,))
 POOL_PORT = 20000
 POOL_PORT_ENTRY = f"dport={POOL_PORT}"
 PINHOLE = Pinhole(Owner("call", "1@10.0.0.20"), 60.0)
@@ -66,3 +66,8 @@ def closed(change: Opened) -> Closed:
 
 def conntrack(network: Network) -> str:
     return network.router.run("conntrack", "-L", "-p", "udp")
+
+
+def counted(backend: KernelBackend) -> dict[str, int]:
+    """Returns the counters that have counted something."""
+    return {name: packets for name, packets in backend.counters().items() if packets}

@@ -110,7 +110,7 @@ def test_A74_without_a_listener_signalling_passes_or_is_held(
     network: Network, backend: KernelBackend, peers: dict[str, Peer], is_fail_open: bool
 ) -> None:
     settings = Settings(
-        (INTERNAL_INTERFACE,), EXTERNAL_INTERFACE, EXTERNAL, is_fail_open=is_fail_open
+        (INTERNAL_INTERFACE,), EXTERNAL_INTERFACE, (EXTERNAL,), is_fail_open=is_fail_open
     )
     install(network, settings)
     assert network.router.run("iptables-save").count("NFQUEUE") <= 1

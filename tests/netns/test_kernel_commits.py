@@ -10,26 +10,40 @@ from nat_table.binding import Kind
 from nat_table.changes import Refreshed
 from rules import elements
 from rules.backend import CommitFailed, KernelBackend
+from rules.elements import Element
 from tests.lab.network import EXTERNAL, PHONE_1, PHONE_2, REMOTE_1, Network
-from tests.netns.kernel import PINHOLE, POOL_PORT, POOL_PORT_ENTRY, Peer, closed, conntrack, opened
+from tests.netns.kernel import (
+    PINHOLE,
+    POOL_PORT,
+    POOL_PORT_ENTRY,
+    SETTINGS,
+    Peer,
+    closed,
+    conntrack,
+    opened,
+)
 
 pytestmark = pytest.mark.netns
+
+
+def standing(backend: KernelBackend) -> list[Element]:
+    return list(backend._netlink.all_elements(elements.OF_BINDINGS + elements.OF_REMOTES))
 
 
 def test_elements_stand_as_packed(network: Network, backend: KernelBackend) -> None:
     change = opened(PHONE_1, 4000, kind=Kind.SIP)
     backend.commit([change])
-    assert set(backend._standing()) == set(elements.elements(change.binding))
+    assert set(standing(backend)) == set(elements.elements(change.binding, SETTINGS))
     listed = network.router.run("nft", "list", "map", "inet", "sipnat", "inbound")
     assert f"udp . {EXTERNAL} . 4000 : {PHONE_1} . 4000" in listed
 
 
 def test_refused_commit_adds_nothing(backend: KernelBackend) -> None:
     backend.commit([opened(PHONE_1, 4000)])
-    before = list(backend._standing())
+    before = standing(backend)
     with pytest.raises(CommitFailed, match="EEXIST"):
         backend.commit([opened(PHONE_1, 6000, port=6000), opened(PHONE_2, 4000)])
-    assert list(backend._standing()) == before
+    assert standing(backend) == before
     backend.commit([opened(PHONE_1, 4000)])
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from nat_table.binding import Binding, Kind, Owner, Pinhole
 from nat_table.changes import Closed, Opened
 from nat_table.endpoint import Endpoint, Transport
-from rules.backend import Backend, CommitFailed, KernelBackend, MemoryBackend
+from rules.backend import Backend, CommitFailed, KernelBackend
+from rules.memory import MemoryBackend
 from rules.settings import Settings
 
-SETTINGS = Settings(("lan0",), "wan0", "203.0.113.1")
+SETTINGS = Settings(("lan0",), "wan0", ("203.0.113.1",))
 PINHOLE = Pinhole(Owner("call"), 60.0)
 
 
@@ -54,3 +57,24 @@ def test_refused_commit_changes_nothing() -> None:
     with pytest.raises(CommitFailed):
         backend.commit([Closed(FIRST, (PINHOLE,))])
     assert backend.listing() == [FIRST]
+
+
+def test_reconciling_leaves_what_is_wanted_and_nothing_else() -> None:
+    backend = MemoryBackend(SETTINGS)
+    backend.commit([Opened(FIRST, PINHOLE)])
+    for _ in backend.reconcile([(SECOND, ["198.51.100.7"])]):
+        pass
+    assert backend.listing() == [SECOND]
+    backend.is_refusing = True
+    with pytest.raises(CommitFailed):
+        list(backend.reconcile([]))
+
+
+def test_A93_other_settings_keep_what_stands() -> None:
+    backend = MemoryBackend(SETTINGS)
+    backend.commit([Opened(FIRST, PINHOLE)])
+    backend.reconfigure(replace(SETTINGS, external_addresses=("203.0.113.2",)))
+    assert backend.listing() == [FIRST]
+    moved = replace(FIRST, external=Endpoint("203.0.113.2", 4000))
+    backend.commit([Closed(FIRST, (PINHOLE,)), Opened(moved, PINHOLE)])
+    assert backend.listing() == [moved]

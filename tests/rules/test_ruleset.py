@@ -7,12 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from nat_table.behavior import Filtering
 from rules.ruleset import render_ruleset
 from rules.settings import Settings
 
 GOLDEN = Path(__file__).with_name("golden.nft")
 SETTINGS = Settings(
-    ("lan0", "vlan.20"), "ppp0", "203.0.113.1", sip_ports=(5060, 5080), queue_number=7
+    ("lan0", "vlan.20"),
+    "ppp0",
+    ("203.0.113.1", "203.0.113.2"),
+    sip_ports=(5060, 5080),
+    media_filter=Filtering.LATCH,
+    servers=("198.51.100.7", "198.51.100.0/24"),
+    routed=("192.0.2.9/25",),
+    flood_rate=50,
+    queue_number=7,
 )
 
 
@@ -30,7 +39,9 @@ def test_without_native_queue_only_the_capture_chain_is_missing() -> None:
 
 @pytest.mark.parametrize(("is_fail_open", "end"), [(True, "queue num 7 bypass"), (False, "num 7")])
 def test_A74_fail_open_is_the_bypass_flag(is_fail_open: bool, end: str) -> None:
-    settings = Settings(("lan0",), "wan0", "203.0.113.1", queue_number=7, is_fail_open=is_fail_open)
+    settings = Settings(
+        ("lan0",), "wan0", ("203.0.113.1",), queue_number=7, is_fail_open=is_fail_open
+    )
     queue_rule = next(
         line for line in render_ruleset(settings, True).splitlines() if " queue num " in line
     )
@@ -43,10 +54,24 @@ def test_nothing_hooks_into_the_routers_own_traffic() -> None:
 
 
 def test_marks_are_the_two_lowest_bits_of_the_mask() -> None:
-    settings = Settings(("lan0",), "wan0", "203.0.113.1", mark_mask=0x00A80000)
+    settings = Settings(("lan0",), "wan0", ("203.0.113.1",), mark_mask=0x00A80000)
     assert (settings.queue_mark, settings.open_mark) == (0x00080000, 0x00200000)
     with pytest.raises(ValueError, match="two bits"):
-        Settings(("lan0",), "wan0", "203.0.113.1", mark_mask=0x4)
+        Settings(("lan0",), "wan0", ("203.0.113.1",), mark_mask=0x4)
+
+
+def test_networks_are_put_together_and_an_empty_list_empties_the_set() -> None:
+    text = render_ruleset(SETTINGS, native_queue=False)
+    assert "add element inet sipnat servers { 198.51.100.0/24 }\n" in text
+    assert "add element inet sipnat routed { 192.0.2.0/25 }\n" in text
+    bare = render_ruleset(Settings(("lan0",), "wan0", ("203.0.113.1",)), native_queue=False)
+    assert "add element" not in bare
+    assert "flush set inet sipnat servers\nflush set inet sipnat routed\n" in bare
+
+
+def test_settings_need_an_external_address() -> None:
+    with pytest.raises(ValueError, match="external address"):
+        Settings(("lan0",), "wan0", ())
 
 
 if __name__ == "__main__":

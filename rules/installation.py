@@ -1,0 +1,111 @@
+"""What is set up once: table, capture rule and reserved ports; mappings that stand are kept.
+
+Where the table of an earlier version cannot be changed in place it is replaced, and what stood in
+it is put back. Flows that are older than the rules have met no map: unmapped SIP is cut, so that it
+is captured, and the others are noted as strays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Sequence
+
+from nat_table.endpoint import Transport
+from rules import capture, elements, reserved_ports
+from rules.conntrack import Conntrack
+from rules.elements import Operation
+from rules.netlink import Netlink
+from rules.programs import ProgramFailed, run_program
+from rules.ruleset import render_ruleset
+from rules.settings import Settings
+from rules.strays import stray, stray_ends
+
+_log = logging.getLogger(__name__)
+_BATCH_SIZE = 4096
+
+
+class Installation:
+    """Our table in the kernel, and what goes with it."""
+
+    def __init__(self, netlink: Netlink, conntrack: Conntrack) -> None:
+        self._netlink = netlink
+        self._conntrack = conntrack
+        self._reserved: frozenset[int] = frozenset()
+        self.is_native_queue = False
+        """Whether capture uses nft's own `queue` statement; known after `install`."""
+
+    def install(self, settings: Settings, *, was_installed: bool) -> None:
+        """Sets everything up; raises ProgramFailed, KernelRefused or OSError."""
+        self.is_native_queue = capture.has_native_queue()
+        text = render_ruleset(settings, self.is_native_queue)
+        try:
+            run_program("nft", "-f", "-", text=text)
+        except ProgramFailed:
+            if not was_installed:
+                raise
+            _log.info("the table of an earlier version is replaced")
+            names = elements.OF_BINDINGS + elements.OF_REMOTES
+            standing = list(self._netlink.all_elements(names))
+            run_program("nft", "-f", "-", text=f"delete table inet sipnat\n{text}")
+            whole = elements.whole(standing, settings)
+            self._apply([Operation(True, element) for element in whole])
+        self._reserve_ports(settings)
+        if not self.is_native_queue:
+            capture.install_iptables_rule(settings)
+        self._meet_older_flows(settings)
+
+    def has_capture(self, settings: Settings) -> bool:
+        """Tells whether the iptables rule stands, where there must be one; raises ProgramFailed."""
+        return self.is_native_queue or capture.has_iptables_rule(settings)
+
+    def release_capture(self) -> None:
+        """Stops capturing signalling."""
+        try:
+            if self.is_native_queue:
+                chain = "chain inet sipnat capture"
+                run_program("nft", "-f", "-", text=f"flush {chain}; delete {chain}")
+            else:
+                capture.remove_iptables_rules()
+        except ProgramFailed as failure:
+            _log.warning("the queue rule was not removed: %s", failure)
+
+    def remove_table(self) -> None:
+        """Takes the table away, and the reservation of ports."""
+        with contextlib.suppress(ProgramFailed):
+            run_program("nft", "-f", "-", text="add table inet sipnat; delete table inet sipnat")
+        if self._reserved:
+            reserved_ports.release(self._reserved)
+
+    def _reserve_ports(self, settings: Settings) -> None:
+        try:
+            reserved = reserved_ports.reserve(settings.pool)
+        except OSError as error:  # /proc/sys is read-only in most containers
+            _log.warning("the router's own sockets may take ports of the pool: %s", error)
+        else:
+            self._reserved = self._reserved or reserved
+
+    def _meet_older_flows(self, settings: Settings) -> None:
+        older = [each for each in self._conntrack.flows() if each.protocol == Transport.UDP.value]
+        if older:
+            internal = {each.key[4:] for each in self._netlink.elements(elements.OUTBOUND)}
+            older = [
+                flow
+                for flow in older
+                if internal.isdisjoint((flow.original_source, flow.reply_source))
+            ]
+        own_addresses = {socket.inet_aton(address) for address in settings.external_addresses}
+        sip_ports = {port.to_bytes(2, "big") for port in settings.sip_ports}
+        self._conntrack.delete(
+            flow
+            for flow in older
+            if flow.original_destination[4:6] in sip_ports
+            and flow.original_source[:4] not in own_addresses
+        )
+        noted = {end for flow in older for end in stray_ends(flow, own_addresses)}
+        self._apply([Operation(True, stray(end)) for end in noted])
+
+    def _apply(self, steps: Sequence[Operation]) -> None:
+        for start in range(0, len(steps), _BATCH_SIZE):
+            self._netlink.apply(steps[start : start + _BATCH_SIZE])

@@ -1,0 +1,65 @@
+"""Flows of others that hold an endpoint of a mapping, and so would keep packets from it.
+
+ - the internal endpoint as original or reply source: the phone's own flow, masqueraded, or brought
+   in by a port forward;
+ - the external endpoint as original or reply destination: an early packet that ended at the router
+   itself, or somebody else's flow masqueraded onto that port.
+
+The ruleset notes such endpoints in the set `strays` packet by packet, and `install` those of flows
+older than the ruleset, so none is missed. TCP is not noted: its endpoints are always searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+
+from nat_table.binding import Binding
+from nat_table.endpoint import Transport
+from rules.conntrack import End, Flow, Side
+from rules.elements import STRAYS, Element, pack_endpoint
+
+
+def stray(endpoint: bytes) -> Element:
+    """Returns the element of a packed endpoint."""
+    return Element(STRAYS, endpoint)
+
+
+def suspects(binding: Binding) -> Iterator[tuple[End, End]]:
+    """Yields, for each endpoint, the sides on which a stranger's flow would hold it."""
+    transport, internal, external = binding.transport, binding.internal, binding.external
+    yield (
+        End(Side.ORIGINAL_SOURCE, transport, internal),
+        End(Side.REPLY_SOURCE, transport, internal),
+    )
+    yield (
+        End(Side.ORIGINAL_DESTINATION, transport, external),
+        End(Side.REPLY_DESTINATION, transport, external),
+    )
+
+
+def used(bindings: Iterable[Binding], strays: Container[bytes]) -> list[End]:
+    """Returns the ends that must be searched, given all packed endpoints that are noted."""
+    return [
+        end
+        for binding in bindings
+        for suspect in suspects(binding)
+        if binding.transport is not Transport.UDP or pack_endpoint(suspect[0].endpoint) in strays
+        for end in suspect
+    ]
+
+
+def own_ends(binding: Binding) -> Iterator[End]:
+    """Yields where a flow of the binding itself holds its external endpoint."""
+    yield End(Side.ORIGINAL_DESTINATION, binding.transport, binding.external)
+    yield End(Side.REPLY_DESTINATION, binding.transport, binding.external)
+
+
+def stray_ends(flow: Flow, own_addresses: Container[bytes]) -> Iterator[bytes]:
+    """Yields the endpoints of an unmapped flow that a mapping could want."""
+    yield flow.original_source
+    if flow.reply_destination != flow.original_source:
+        yield flow.reply_destination
+    if flow.original_destination[:4] in own_addresses:
+        yield flow.original_destination
+    if flow.reply_source != flow.original_destination:
+        yield flow.reply_source
