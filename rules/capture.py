@@ -1,19 +1,18 @@
 """The queue rule: nft's own `queue`, or an iptables rule on kernels that lack it.
 
 Either way one rule matches the mark that the ruleset has set, so what is captured is decided in one
-place. The iptables rule carries a comment by which an earlier run's rule is found and removed.
+place.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shlex
-from itertools import pairwise
 
+from rules.iptables import TAG, IptablesChain
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
-_COMMENT = "sipnat"
+_CHAIN = IptablesChain("mangle", "FORWARD", "NFQUEUE")
 _BARE_TABLE = """
 table ip mangle {
     chain FORWARD {
@@ -41,24 +40,17 @@ def install_iptables_rule(settings: Settings) -> None:
 
     Raises ProgramFailed.
     """
-    wanted = iptables_rule(settings)
-    standing = _standing_rules()
-    if wanted not in standing:
-        _mangle("-A", "FORWARD", *wanted)
-    for rule in standing:
-        if rule != wanted:
-            _mangle("-D", "FORWARD", *rule)
+    _CHAIN.put(iptables_rule(settings), is_first=False)
 
 
 def has_iptables_rule(settings: Settings) -> bool:
     """Tells whether the NFQUEUE rule stands; raises ProgramFailed."""
-    return iptables_rule(settings) in _standing_rules()
+    return iptables_rule(settings) in _CHAIN.tagged()
 
 
 def remove_iptables_rules() -> None:
     """Removes every NFQUEUE rule of ours, and the mangle table if that leaves it bare."""
-    for rule in _standing_rules():
-        _mangle("-D", "FORWARD", *rule)
+    _CHAIN.clear()
     with contextlib.suppress(ProgramFailed):
         _remove_bare_table()
 
@@ -68,15 +60,10 @@ def iptables_rule(settings: Settings) -> list[str]:
     mark = f"{settings.queue_mark:#x}/{settings.queue_mark:#x}"
     return [
         *("-m", "mark", "--mark", mark),
-        *("-m", "comment", "--comment", _COMMENT),
+        *TAG,
         *("-j", "NFQUEUE", "--queue-num", str(settings.queue_number)),
         *(["--queue-bypass"] if settings.is_fail_open else []),
     ]
-
-
-def _standing_rules() -> list[list[str]]:
-    rules = [shlex.split(line)[2:] for line in _mangle("-S", "FORWARD").splitlines()[1:]]
-    return [rule for rule in rules if _is_ours(rule)]
 
 
 def _remove_bare_table() -> None:
@@ -84,11 +71,3 @@ def _remove_bare_table() -> None:
     if run_program("nft", "list", "table", "ip", "mangle").split() == _BARE_TABLE.split():
         text = "delete chain ip mangle FORWARD; delete table ip mangle"
         run_program("nft", "-f", "-", text=text)
-
-
-def _is_ours(rule: list[str]) -> bool:
-    return "NFQUEUE" in rule and ("--comment", _COMMENT) in pairwise(rule)
-
-
-def _mangle(*arguments: str) -> str:
-    return run_program("iptables", "--wait", "--table", "mangle", *arguments)

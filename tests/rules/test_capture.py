@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rules import capture
+from rules import capture, iptables
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
 OLD = ["-m", "comment", "--comment", "sipnat", "-j", "NFQUEUE", "--queue-num", "1"]
 FOREIGN = ["-p", "udp", "-j", "NFQUEUE", "--queue-num", "2"]
-SETTINGS = Settings(("lan0",), "wan0", "203.0.113.1")
+TAGGED_BY_OTHERS = ["-m", "comment", "--comment", "sipnat", "-j", "DSCP", "--set-dscp", "0x2e"]
+SETTINGS = Settings(("lan0",), "wan0", ("203.0.113.1",))
 
 
 class Chain:
@@ -32,13 +33,14 @@ class Chain:
 
 
 def test_rule_is_added_once_and_older_ones_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = Chain(OLD, FOREIGN)
+    chain = Chain(OLD, FOREIGN, TAGGED_BY_OTHERS)
     monkeypatch.setattr(capture, "run_program", chain)
+    monkeypatch.setattr(iptables, "run_program", chain)
     for _ in range(2):
         capture.install_iptables_rule(SETTINGS)
-        assert chain.rules == [FOREIGN, capture.iptables_rule(SETTINGS)]
+        assert chain.rules == [FOREIGN, TAGGED_BY_OTHERS, capture.iptables_rule(SETTINGS)]
     capture.remove_iptables_rules()
-    assert chain.rules == [FOREIGN]
+    assert chain.rules == [FOREIGN, TAGGED_BY_OTHERS]
 
 
 def test_native_queue_is_found_by_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:

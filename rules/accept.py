@@ -1,0 +1,114 @@
+"""A rule in other firewalls on the same router that lets flows of our mappings through.
+
+An accept in our own table never overrides a drop in another one. So where a known firewall stands,
+one rule goes to the top of a chain that it passes first: accept what carries a mark of ours. All
+else of that firewall is left alone. Its own restart takes our rule away (`ufw reload`, fw4), so
+`install` is called again now and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rules.iptables import TAG, ChainMissing, IptablesChain
+from rules.programs import ProgramFailed, run_program
+from rules.settings import Settings
+
+_log = logging.getLogger(__name__)
+_TAGGED = re.compile(r'^\s*(.*) comment "sipnat" # handle (\d+)$', re.MULTILINE)
+_ACCEPT = re.compile(r"meta mark & (\w+) != \w+ accept")
+
+
+class Acceptance:
+    """Our rules in the firewalls of this network namespace."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._mask = settings.mark_mask
+
+    def install(self) -> list[str]:
+        """Puts the rule into every firewall there is; returns the names of those that had none.
+
+        A firewall that refuses the rule is named in the log.
+        """
+        return [name for name in (*_IPTABLES, *_NFT) if self._put(name)]
+
+    def remove(self) -> None:
+        """Removes our rules from every firewall, also those of an earlier run."""
+        chains: dict[str, IptablesChain | NftChain] = {**_IPTABLES, **_NFT}
+        for name, chain in chains.items():
+            try:
+                chain.clear()
+            except ChainMissing:
+                continue
+            except ProgramFailed as failure:
+                _log.warning("the rule in %s was not removed: %s", name, failure)
+
+    def _put(self, name: str) -> bool:
+        try:
+            if name in _NFT:
+                return _NFT[name].put(self._mask)
+            return _IPTABLES[name].put(iptables_rule(self._mask), is_first=True)
+        except ChainMissing:
+            return False
+        except ProgramFailed as failure:
+            _log.warning("%s takes no rule that accepts calls: %s", name, failure)
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class NftChain:
+    """A chain in somebody else's nft table; `name` is family, table and chain."""
+
+    name: str
+
+    def put(self, mask: int) -> bool:
+        """Leaves one rule of ours, accepting this mask; tells whether it had to be added.
+
+        Raises ChainMissing, ProgramFailed.
+        """
+        tagged = self._tagged()
+        standing = [handle for handle, accepted in tagged.items() if accepted == mask][:1]
+        added = [] if standing else [f"insert rule {self.name} {nft_rule(mask)}"]
+        self._change(added, tagged.keys() - standing)
+        return not standing
+
+    def clear(self) -> None:
+        """Removes all rules of ours; raises ChainMissing, ProgramFailed."""
+        self._change([], self._tagged())
+
+    def _tagged(self) -> dict[int, int | None]:
+        """Returns the handles of our rules and what mask each accepts, if it is such a rule."""
+        try:
+            text = run_program("nft", "--handle", "list", "chain", *self.name.split())
+        except ProgramFailed as failure:
+            raise ChainMissing(str(failure)) from failure
+        return {
+            int(handle): int(rule[1], 0) if (rule := _ACCEPT.fullmatch(line)) else None
+            for line, handle in _TAGGED.findall(text)
+        }
+
+    def _change(self, added: list[str], handles: Iterable[int]) -> None:
+        """Adds before it deletes, in one transaction."""
+        steps = added + [f"delete rule {self.name} handle {handle}" for handle in handles]
+        if steps:
+            run_program("nft", "-f", "-", text="\n".join(steps))
+
+
+def iptables_rule(mask: int) -> list[str]:
+    """Returns the rule's arguments, spelled as `iptables -S` prints them."""
+    return ["-m", "mark", "!", "--mark", f"0x0/{mask:#x}", *TAG, "-j", "ACCEPT"]
+
+
+def nft_rule(mask: int) -> str:
+    """Returns the same rule in nft's words."""
+    return f'meta mark & {mask:#010x} != 0 accept comment "sipnat"'
+
+
+_IPTABLES = {
+    "Docker": IptablesChain("filter", "DOCKER-USER", "ACCEPT"),
+    "ufw": IptablesChain("filter", "ufw-before-forward", "ACCEPT"),
+}
+_NFT = {"OpenWrt fw4": NftChain("inet fw4 forward")}

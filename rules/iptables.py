@@ -1,0 +1,62 @@
+"""Rules of ours in iptables chains of others.
+
+Each carries a comment by which, together with its target, it is found again, also by a later run.
+The other rules of the chain stay as they are, in their order.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rules.programs import ProgramFailed, run_program
+
+TAG = ("-m", "comment", "--comment", "sipnat")
+"""What every rule of ours carries among its arguments."""
+
+
+class ChainMissing(ProgramFailed):
+    """There is no such chain, or no program to list it; the message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class IptablesChain:
+    """A chain of somebody else, in which one rule of ours with this target may stand."""
+
+    table: str
+    name: str
+    target: str
+
+    def tagged(self) -> list[list[str]]:
+        """Returns the arguments of our rules as `iptables -S` prints them; raises ChainMissing."""
+        try:
+            lines = self._run("-S").splitlines()[1:]
+        except ProgramFailed as failure:
+            raise ChainMissing(str(failure)) from failure
+        rules = [shlex.split(line)[2:] for line in lines]
+        ours = {TAG[2:], ("-j", self.target)}
+        return [rule for rule in rules if ours <= set(pairwise(rule))]
+
+    def put(self, rule: Sequence[str], *, is_first: bool) -> bool:
+        """Leaves this rule of ours and no other; tells whether it had to be added.
+
+        It is added at the top of the chain or at its end. Raises ChainMissing, ProgramFailed.
+        """
+        wanted, standing = list(rule), self.tagged()
+        is_added = wanted not in standing
+        if is_added:
+            self._run("-I" if is_first else "-A", *wanted)
+        for other in standing:
+            if other != wanted:
+                self._run("-D", *other)
+        return is_added
+
+    def clear(self) -> None:
+        """Removes all rules of ours; raises ChainMissing, ProgramFailed."""
+        for rule in self.tagged():
+            self._run("-D", *rule)
+
+    def _run(self, command: str, *rule: str) -> str:
+        return run_program("iptables", "--wait", "--table", self.table, command, self.name, *rule)

@@ -1,0 +1,123 @@
+"""Calls pass firewalls that drop what they forward, by the one rule that sipnat puts there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rules.accept import Acceptance
+from rules.backend import KernelBackend
+from rules.settings import Settings
+from tests.lab.network import (
+    EXTERNAL,
+    EXTERNAL_INTERFACE,
+    INTERNAL_INTERFACE,
+    PHONE_1,
+    PHONE_2,
+    REMOTE_1,
+    REMOTE_2,
+    Network,
+)
+from tests.netns.firewalls import DOCKER, FW4, filter_rules, fw4
+from tests.netns.kernel import SETTINGS, Peer, opened
+
+pytestmark = pytest.mark.netns
+
+OTHER_MASK = Settings((INTERNAL_INTERFACE,), EXTERNAL_INTERFACE, (EXTERNAL,), mark_mask=0x30)
+
+
+@pytest.fixture
+def acceptance(network: Network, backend: KernelBackend) -> Acceptance:
+    """Returns the acceptance on a router where phone 1 has a mapping and phone 2 has none."""
+    backend.commit([opened(PHONE_1, 4000)])
+    return Acceptance(SETTINGS)
+
+
+def check_dropped(peers: dict[str, Peer]) -> None:
+    peers[REMOTE_1].send(b"in", EXTERNAL, 4000)
+    peers[PHONE_1].expect_nothing()
+
+
+def check_only_the_mapping_passes(peers: dict[str, Peer], remote: str) -> None:
+    """Begins a flow from a remote, goes on with it, and tries one without a mapping."""
+    for _ in range(2):
+        peers[remote].send(b"in", EXTERNAL, 4000)
+        source = peers[PHONE_1].expect(b"in")
+        peers[PHONE_1].send(b"back", *source)
+        assert peers[remote].expect(b"back") == (EXTERNAL, 4000)
+    peers[PHONE_2].send(b"unmapped", *source)
+    peers[remote].expect_nothing()
+
+
+def test_A75_calls_pass_a_router_with_docker(
+    network: Network, acceptance: Acceptance, peers: dict[str, Peer]
+) -> None:
+    network.router.run("iptables-restore", text=DOCKER)
+    before = filter_rules(network)
+    check_dropped(peers)
+    call = network.router.call
+    assert call(acceptance.install) == ["Docker"]
+    assert call(acceptance.install) == []
+    check_only_the_mapping_passes(peers, REMOTE_1)
+    call(acceptance.remove)
+    assert filter_rules(network) == before
+    check_dropped(peers)
+
+
+def test_rule_of_a_crashed_run_with_another_mask_is_replaced_and_removed(
+    network: Network, acceptance: Acceptance, peers: dict[str, Peer]
+) -> None:
+    call = network.router.call
+    network.router.run("iptables-restore", text=DOCKER)
+    network.router.run("nft", "-f", "-", text=FW4)
+    before, ruleset = filter_rules(network), fw4(network)
+    assert call(Acceptance(OTHER_MASK).install) == ["Docker", "OpenWrt fw4"]
+    assert call(acceptance.install) == ["Docker", "OpenWrt fw4"]
+    assert filter_rules(network).count("sipnat") == fw4(network).count("sipnat") == 1
+    check_only_the_mapping_passes(peers, REMOTE_1)
+    call(Acceptance(OTHER_MASK).remove)
+    assert (filter_rules(network), fw4(network)) == (before, ruleset)
+
+
+def test_A75_calls_pass_fw4_also_after_its_reload(
+    network: Network, acceptance: Acceptance, peers: dict[str, Peer]
+) -> None:
+    network.router.run("nft", "-f", "-", text=FW4)
+    before = fw4(network)
+    check_dropped(peers)
+    call = network.router.call
+    assert call(acceptance.install) == ["OpenWrt fw4"]
+    assert call(acceptance.install) == []
+    check_only_the_mapping_passes(peers, REMOTE_1)
+    network.router.run("nft", "-f", "-", text=f"delete table inet fw4\n{FW4}")
+    assert call(acceptance.install) == ["OpenWrt fw4"]
+    check_only_the_mapping_passes(peers, REMOTE_2)
+    call(acceptance.remove)
+    assert fw4(network) == before
+
+
+def test_where_no_firewall_stands_nothing_is_left(network: Network) -> None:
+    before = network.ruleset()
+    assert network.router.call(Acceptance(SETTINGS).install) == []
+    network.router.call(Acceptance(SETTINGS).remove)
+    assert network.ruleset() == before
+
+
+def test_A75_calls_pass_real_ufw_also_after_its_reload(
+    network: Network, acceptance: Acceptance, peers: dict[str, Peer], ufw: Callable[..., str]
+) -> None:
+    ufw("--force", "enable")
+    assert "deny (routed)" in ufw("status", "verbose")
+    before = filter_rules(network)
+    check_dropped(peers)
+    call = network.router.call
+    assert call(acceptance.install) == ["ufw"]
+    assert call(acceptance.install) == []
+    check_only_the_mapping_passes(peers, REMOTE_1)
+    ufw("reload")
+    assert filter_rules(network) == before
+    assert call(acceptance.install) == ["ufw"]
+    check_only_the_mapping_passes(peers, REMOTE_2)
+    call(acceptance.remove)
+    assert filter_rules(network) == before
