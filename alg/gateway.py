@@ -5,6 +5,12 @@
     roll_back(outcome)       the kernel refused them: the table is as it was
     next_timer()             when handle_timer wants to be called, at the latest
     handle_timer(now)        what has ended by itself
+    calls_to_review(now)     the media of calls that end soon: does any of it flow?
+    keep_calls(flowing, now) these do
+
+    take_touched()           rows for the store, of what has changed
+    restore(rows, now)       takes such rows back
+    move_address(...)        the external address is another one
 
 Whatever goes wrong inside, the packet passes as it came and the table is as it was: a gateway that
 cannot help must not hurt.
@@ -12,49 +18,34 @@ cannot help must not hurt.
 
 from __future__ import annotations
 
-import enum
 import logging
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
-from alg.dialogs.dialog import Calls, CallTimeouts, owner_of
-from alg.dialogs.registration import Registrations
-from alg.mappings import FLOW, DeniedPort, Inbound, Outbound
-from alg.methods import METHODS, Exchange, State, call_key
+from alg.datagram import Datagram
+from alg.dialogs.call import owner_of
+from alg.dialogs.dialog import CallTimeouts
+from alg.dialogs.session_timer import STEP
+from alg.left import BODY, CONTACT, parts_left
+from alg.mappings import FLOW, DeniedPort, Inbound, Limits, Outbound, OwnAddress
+from alg.methods import IN_DIALOG, METHODS, Exchange, call_key
 from alg.rewrite import MalformedSdp, TooComplex, rewrite
-from alg.sdp.multipart import is_signed
 from alg.sip.message import Malformed, NotSip, SipMessage, parse_message
 from alg.sip.span import Edit, apply_edits
+from alg.state import State
 from alg.verdict import Direction, Outcome, Reason, Verdict
-from alg.written import Written
-from nat_table.binding import Kind
+from nat_table.binding import Binding, Kind
 from nat_table.changes import Change, Closed
-from nat_table.endpoint import Endpoint, Transport
-from nat_table.table import NatTable, NoFreePort, QuotaExceeded
+from nat_table.endpoint import Endpoint
+from nat_table.table import NatTable, NoFreePort, QuotaExceeded, RateExceeded
 
 log = logging.getLogger("sipnat.gateway")
 
 MAX_MESSAGE = 65535
 MAX_REMEMBERED = 4096
-FLOW_STEP = 30.0
 COMPLAINT_INTERVAL = 10.0
 DEFAULT_TIMEOUTS = CallTimeouts()
-
-# The methods that carry offers and answers; a description anywhere else describes no media of ours
-# (OPTIONS lists capabilities, MESSAGE and PUBLISH carry documents).
-_MEDIA_METHODS = frozenset((b"INVITE", b"ACK", b"PRACK", b"UPDATE", b"INFO"))
-
-_AUTH_INT = re.compile(
-    rb"\n(?:proxy-)?auth(?:orization|entication-info)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*"
-    rb"qop[ \t]*=[ \t]*\"?auth-int\b",
-    re.IGNORECASE,
-)
-_NOTHING_LEFT: frozenset[str] = frozenset()
-_BODY: frozenset[str] = frozenset(("body",))
-_BODY_AND_CONTACT: frozenset[str] = frozenset(("body", "contact"))
-
 
 # What makes a message pass as it came, and the word for it.
 _REASONS: dict[type[Exception], Reason] = {
@@ -62,62 +53,38 @@ _REASONS: dict[type[Exception], Reason] = {
     MalformedSdp: Reason.MALFORMED_SDP,
     TooComplex: Reason.TOO_COMPLEX,
     DeniedPort: Reason.DENIED_PORT,
+    OwnAddress: Reason.OWN_ADDRESS,
     NoFreePort: Reason.NO_FREE_PORT,
     QuotaExceeded: Reason.QUOTA,
+    RateExceeded: Reason.RATE,
 }
-
-
-class Side(enum.Enum):
-    """Which side of the NAT an interface or address is on."""
-
-    INTERNAL = "internal"
-    EXTERNAL = "external"
-    OTHER = "other"
-
-
-_DIRECTIONS: dict[tuple[Side, Side], Direction] = {
-    (Side.INTERNAL, Side.EXTERNAL): Direction.OUTBOUND,
-    (Side.EXTERNAL, Side.INTERNAL): Direction.INBOUND,
-    (Side.INTERNAL, Side.INTERNAL): Direction.HAIRPIN,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """A UDP payload, its endpoints in internal form, and the sides it comes from and goes to.
-
-    A message framed out of a TCP stream is one too, with that `transport`.
-    """
-
-    source: Endpoint
-    destination: Endpoint
-    payload: bytes
-    came_from: Side = Side.INTERNAL
-    goes_to: Side = Side.EXTERNAL
-    transport: Transport = Transport.UDP
-
-    @property
-    def direction(self) -> Direction:
-        """Which way the datagram crosses the NAT, by the sides it comes from and goes to."""
-        return _DIRECTIONS.get((self.came_from, self.goes_to), Direction.NONE)
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What the engine must know of the configuration; timeouts in seconds.
 
+    Media between two hosts of one of the `internal_networks` stays inside, if `has_direct_media`;
     `media_hosts` are addresses that any internal host may name in its descriptions; `hands_off` are
-    servers that traverse the NAT by themselves, whose traffic passes as it is. A host may have
-    `max_per_host` calls, registrations and subscriptions each.
+    servers that traverse the NAT by themselves, whose traffic passes as it is. `own_addresses` are
+    the router's, which are never mapped; `denied_ports` are internal ports that never are. A host
+    may have `max_registrations_per_host` registrations, and as many subscriptions.
     """
 
     external_addresses: tuple[str, ...]
+    internal_networks: tuple[IPv4Network, ...] = ()
     media_hosts: frozenset[str] = frozenset()
     hands_off: tuple[IPv4Network, ...] = ()
+    own_addresses: frozenset[str] = frozenset()
+    denied_ports: frozenset[int] = frozenset()
+    has_direct_media: bool = True
     flow_timeout: float = 300.0
     call_timeouts: CallTimeouts = DEFAULT_TIMEOUTS
     max_message: int = MAX_MESSAGE
-    max_per_host: int = 1024
+    max_calls_per_host: int = 1024
+    max_unanswered_per_host: int = 256
+    max_registrations_per_host: int = 1024
+    max_media_streams: int = 64
 
 
 class Gateway:
@@ -134,18 +101,23 @@ class Gateway:
         self._masqueraded = masqueraded
         self.counters: dict[Reason, int] = dict.fromkeys(Reason, 0)
         self._settings = settings
-        timeouts = settings.call_timeouts
         self._state = State(
             table,
-            Registrations("registration", timeouts.transaction, settings.max_per_host),
-            Registrations("subscription", timeouts.transaction, settings.max_per_host),
-            Calls(timeouts, settings.max_per_host),
+            settings.call_timeouts,
+            max_calls=settings.max_calls_per_host,
+            max_unanswered=settings.max_unanswered_per_host,
+            max_registrations=settings.max_registrations_per_host,
         )
-        self._written = Written()
         self._hands_off: dict[str, bool] = {}
         self._next_complaint = float("-inf")
-        self._addresses = frozenset(a.encode("ascii") for a in settings.external_addresses)
-        self._media_hosts = frozenset(host.encode("ascii") for host in settings.media_hosts)
+        self.external_addresses = settings.external_addresses
+        self._addresses = frozenset(a.encode("ascii") for a in self.external_addresses)
+        self._limits = Limits(
+            frozenset(host.encode("ascii") for host in settings.media_hosts),
+            frozenset(host.encode("ascii") for host in settings.own_addresses),
+            settings.denied_ports,
+            settings.max_media_streams,
+        )
 
     @property
     def registration_count(self) -> int:
@@ -166,7 +138,7 @@ class Gateway:
         except NotSip:
             outcome = self._leave(payload, Reason.NOT_SIP)
         except tuple(_REASONS) as error:
-            outcome = self._leave(payload, _REASONS[type(error)], str(error))
+            outcome = self._leave(payload, _reason_of(error), str(error))
         except Exception as error:
             self._complain(now)
             outcome = self._leave(payload, Reason.ERROR, repr(error))
@@ -188,30 +160,64 @@ class Gateway:
 
         The sender retransmits (RFC 3261 §17.1), so a drop is a free retry.
         """
-        self.table.revert(outcome.changes)
+        self._revert(outcome.changes)
         self.counters[outcome.reason] -= 1
         self.counters[Reason.COMMIT_FAILED] += 1
         return Outcome(Verdict.DROPPED, Reason.COMMIT_FAILED, outcome.payload)
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` has something to do, at the earliest."""
-        deadlines = (
-            self.table.next_deadline(),
-            self._state.calls.next_deadline(),
-            self._state.registrations.next_deadline(),
-            self._state.subscriptions.next_deadline(),
-        )
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return self._state.next_deadline()
 
     def handle_timer(self, now: float) -> tuple[Change, ...]:
-        """Lets go of what has expired; returns the changes that the kernel must follow."""
-        self._state.calls.expire(now)
-        self._state.registrations.expire(now)
-        self._state.subscriptions.expire(now)
-        self.table.expire(now)
+        """Lets go of what has expired; returns the changes that the kernel must follow.
+
+        After so many there may be more: `next_timer` tells.
+        """
+        self._state.expire(now)
         changes = tuple(self.table.take_changes())
         self._forget_closed(changes)
         return changes
+
+    def calls_to_review(self, now: float) -> list[Binding]:
+        """Returns the media bindings of calls that end within a minute, unless they flow."""
+        return self._state.calls.to_review(now)
+
+    def keep_calls(self, flowing: Set[Endpoint] | None, now: float) -> tuple[Change, ...]:
+        """Keeps those calls to review of which one of these internal endpoints has media.
+
+        None keeps them all, for where nobody can tell. Returns the changes, as `handle_timer` does.
+        """
+        self._state.calls.keep_flowing(self.table, flowing, now)
+        return tuple(self.table.take_changes())
+
+    def registered(self) -> list[tuple[Endpoint, Endpoint]]:
+        """Returns the internal and external endpoints that phones have registered."""
+        registered = self._state.registrations.registered()
+        return [(binding.internal, binding.external) for binding in registered]
+
+    def move_address(self, old: str, new: str, moved: Mapping[Binding, Binding]) -> None:
+        """Follows the external address to another one, once the table has.
+
+        `moved` has the new binding for every old one; what is not in it stays.
+        """
+        self.external_addresses = tuple(
+            new if each == old else each for each in self.external_addresses
+        )
+        self._addresses = frozenset(each.encode("ascii") for each in self.external_addresses)
+        self._state.move(old, moved)
+
+    def take_touched(self, *, has_all: bool = False) -> dict[tuple[str, str], bytes | None]:
+        """Returns rows, by kind and name: of all there is, or of what has changed since last time.
+
+        None stands for what is gone. The first time that is everything too, unless `restore` was
+        called before.
+        """
+        return self._state.take_rows(has_all=has_all)
+
+    def restore(self, rows: Mapping[tuple[str, str], bytes], now: float) -> None:
+        """Takes rows back, against the bindings that the table has by now."""
+        self._state.put_rows(rows, now)
 
     def _complain(self, now: float) -> None:
         """Logs an error of our own, but not once a packet."""
@@ -221,14 +227,21 @@ class Gateway:
 
     def _leave(self, payload: bytes, reason: Reason, detail: str = "") -> Outcome:
         """Lets a packet pass as it came; whatever was bound for it is undone."""
-        self.table.revert(self.table.take_changes())
+        self._revert(self.table.take_changes())
         return Outcome(Verdict.UNCHANGED, reason, payload, detail=detail)
+
+    def _revert(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self.table.revert(changes)
+            self._state.calls.rewrite()
 
     def _decide(self, datagram: Datagram, direction: Direction, now: float) -> Outcome:
         payload = datagram.payload
-        is_ours = datagram.source.address in self._settings.external_addresses
-        if direction is Direction.NONE or is_ours:
+        sender = datagram.source.address
+        if direction is Direction.NONE or sender in self.external_addresses:
             return self._leave(payload, Reason.NOT_TRANSLATED)
+        if sender in self._settings.own_addresses:
+            return self._leave(payload, Reason.OWN_ADDRESS)
         remote = datagram.destination if direction is Direction.OUTBOUND else datagram.source
         if self._settings.hands_off and self._is_hands_off(remote.address):
             return self._leave(payload, Reason.HANDS_OFF)
@@ -237,13 +250,16 @@ class Gateway:
         if not payload.strip(b"\r\n\0 "):
             return Outcome(Verdict.UNCHANGED, Reason.KEEPALIVE, payload)
         message = parse_message(payload)
-        reason = Reason.REWRITTEN
         edits: list[Edit] = []
+        left, reason = parts_left(message)
+        if direction is Direction.HAIRPIN and self._is_near(
+            datagram.source.address, datagram.destination.address
+        ):
+            left |= BODY
         if direction is not Direction.INBOUND:
-            left, reason = self._left(message)
             edits = self._outbound(message, datagram, left, now)
         if direction is not Direction.OUTBOUND:
-            edits += self._inbound(message, datagram, now)
+            edits += self._inbound(message, datagram, left, now)
         changes = tuple(self.table.take_changes())
         if edits:
             edits.sort()
@@ -267,9 +283,9 @@ class Gateway:
             self.table,
             datagram.transport,
             source,
-            self._media_hosts | {source.address.encode("ascii")},
+            self._limits,
             self._addresses,
-            self._written,
+            self._state.written,
             self._masqueraded,
             now=now,
             flow_until=self._flow_until(now),
@@ -278,45 +294,28 @@ class Gateway:
             remembered=remembered,
         )
         edits = rewrite(message, mappings, Direction.OUTBOUND, left)
-        self._follow(Exchange(message, source.address, True, now, mappings.notes))
+        mappings.notes.come_from(self.table.look_up_internal(datagram.transport, source))
+        self._follow(Exchange(message, key, datagram.destination, True, now, mappings.notes))
         return edits
 
-    def _inbound(self, message: SipMessage, datagram: Datagram, now: float) -> list[Edit]:
+    def _inbound(
+        self, message: SipMessage, datagram: Datagram, left: frozenset[str], now: float
+    ) -> list[Edit]:
         host = datagram.destination.address
-        mappings = Inbound(self.table, datagram.transport, host, self._addresses, self._written)
-        edits = rewrite(message, mappings, Direction.INBOUND, _NOTHING_LEFT)
-        self._follow(Exchange(message, host, False, now, mappings.notes))
+        written = self._state.written
+        mappings = Inbound(
+            self.table, datagram.transport, host, self._addresses, written, self._is_near
+        )
+        edits = rewrite(message, mappings, Direction.INBOUND, left - CONTACT)
+        key = call_key(message, host, False)
+        self._follow(Exchange(message, key, datagram.source, False, now, mappings.notes))
         return edits
 
     def _follow(self, exchange: Exchange) -> None:
         """Lets registrations and calls follow what a rewritten message means for them."""
-        handlers = METHODS.get(exchange.message.method)
-        if handlers is not None:
-            on_request, on_response = handlers
-            handler = on_request if exchange.message.is_request else on_response
-            handler(self._state, exchange)
-
-    def _left(self, message: SipMessage) -> tuple[frozenset[str], Reason]:
-        """Returns what must not be edited, and the reason if that is worth counting.
-
-        A digest over the body (RFC 7616 qop=auth-int), S/MIME and RFC 4474 Identity (whose value
-        is a quoted string; it covers Contact and body) break when what they sign is changed.
-        """
-        if message.value("identity").startswith(b'"'):
-            return _BODY_AND_CONTACT, Reason.SIGNED
-        if message.body.start == message.body.end:
-            return _NOTHING_LEFT, Reason.REWRITTEN
-        if message.method not in _MEDIA_METHODS:
-            return _BODY, Reason.REWRITTEN
-        data = message.data
-        if is_signed(message.value("content-type")):
-            return _BODY, Reason.SIGNED
-        end = message.headers_end
-        if data.find(b"auth-int", 0, end) >= 0 and _AUTH_INT.search(data, 0, end):
-            return _BODY, Reason.SIGNED
-        if message.value("content-encoding").lower() not in (b"", b"identity"):
-            return _BODY, Reason.ENCODED_BODY
-        return _NOTHING_LEFT, Reason.REWRITTEN
+        on_request, on_response = METHODS.get(exchange.message.method, IN_DIALOG)
+        handler = on_request if exchange.message.is_request else on_response
+        handler(self._state, exchange)
 
     def _refresh(self, datagram: Datagram, outcome: Outcome, now: float) -> Outcome:
         """Keeps the sender's signalling mapping, whatever it sent (RFC 4787 REQ-6).
@@ -344,11 +343,24 @@ class Gateway:
             self._hands_off[address] = known
         return known
 
+    def _is_near(self, one: str, other: str) -> bool:
+        """Whether two internal hosts may send each other media without the gateway."""
+        settings = self._settings
+        if not settings.has_direct_media:
+            return False
+        networks, ends = settings.internal_networks, (IPv4Address(one), IPv4Address(other))
+        return not networks or any(all(end in network for end in ends) for network in networks)
+
     def _flow_until(self, now: float) -> float:
         """Returns the deadline of plain traffic, in steps, so that few packets move it."""
-        return (now // FLOW_STEP + 1) * FLOW_STEP + self._settings.flow_timeout
+        return (now // STEP + 1) * STEP + self._settings.flow_timeout
 
     def _forget_closed(self, changes: Iterable[Change]) -> None:
         for change in changes:
             if isinstance(change, Closed):
-                self._written.forget(change.binding.external)
+                self._state.written.forget(change.binding.external)
+
+
+def _reason_of(error: Exception) -> Reason:
+    """Returns the word for what makes a message pass as it came, the most special one."""
+    return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)

@@ -9,53 +9,38 @@ Both take notes of what they met, for the dialogs: which Contacts, which media b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from alg.rewrite import Mapped
-from alg.sdp.session import DISCARD_PORT, Media
+from alg.notes import Notes
+from alg.rewrite import MalformedSdp, Mapped, TooComplex
+from alg.sdp.session import DISCARD_PORT, Media, SessionDescription
 from alg.written import Form, Written
 from nat_table.binding import Binding, Kind, Owner
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.table import NatTable, NoFreePort
 
 LOWEST_PORT = 1024
+DISCARDED = (0, DISCARD_PORT)
 
 FLOW = Owner("flow")
 
 
 class DeniedPort(ValueError):
-    """A message names an internal port that must never be opened (dynamic ports only)."""
+    """A message names an internal port that must never be opened."""
 
 
-class Notes:
-    """What one message named: our Contacts with their expires, signalling and media bindings."""
+class OwnAddress(ValueError):
+    """A message names an address of the router itself, which must never be mapped."""
 
-    __slots__ = ("contacts", "is_wildcard", "media", "signalling")
 
-    def __init__(self) -> None:
-        self.contacts: dict[Binding, list[int | None]] = {}
-        self.is_wildcard = False
-        self.signalling: dict[Endpoint, Binding] = {}
-        self.media: dict[Endpoint, Binding] = {}
+class Limits(NamedTuple):
+    """What a message may name: addresses in descriptions beside its sender's, ports, streams."""
 
-    def name(self, binding: Binding, expires: int | None) -> None:
-        """Takes a Contact in."""
-        self.contacts.setdefault(binding, []).append(expires)
-
-    def lifetimes(self, default: int) -> dict[Binding, int]:
-        """Returns the seconds that each binding is named for, `default` where nothing is written.
-
-        The longest counts where several Contacts are one binding: two accounts on one phone, or an
-        old Contact that is removed while its successor is registered.
-        """
-        return {
-            binding: max(default if seconds is None else seconds for seconds in named)
-            for binding, named in self.contacts.items()
-        }
-
-    def media_bindings(self) -> tuple[Binding, ...]:
-        """Returns the media bindings in the order of the description, each once."""
-        return tuple(dict.fromkeys(self.media.values()))
+    media_hosts: frozenset[bytes]
+    own_addresses: frozenset[bytes]
+    denied_ports: frozenset[int]
+    max_streams: int
 
 
 class Outbound:
@@ -65,6 +50,7 @@ class Outbound:
         "_addresses",
         "_flow_until",
         "_hosts",
+        "_limits",
         "_masqueraded",
         "_media_until",
         "_now",
@@ -83,7 +69,7 @@ class Outbound:
         table: NatTable,
         transport: Transport,
         source: Endpoint,
-        hosts: frozenset[bytes],
+        limits: Limits,
         addresses: frozenset[bytes],
         written: Written,
         masqueraded: Callable[[Endpoint], Endpoint | None],
@@ -96,16 +82,15 @@ class Outbound:
     ) -> None:
         """Takes what the bindings of this message belong to.
 
-        `hosts` are the addresses that the sender may name in its descriptions, while in a header
-        field only its own counts; `masqueraded` tells what external endpoint the kernel has given
-        an unmapped socket; `remembered` replaces binding of media by looking up, for a call that
-        has ended.
+        `masqueraded` tells what external endpoint the kernel has given an unmapped socket;
+        `remembered` replaces binding of media by looking up, for a call that has ended.
         """
         self._table = table
         self.transport = transport
         self._source = source
         self._own = source.address.encode("ascii")
-        self._hosts = hosts
+        self._hosts = limits.media_hosts | {self._own}
+        self._limits = limits
         self._addresses = addresses
         self._written = written
         self._masqueraded = masqueraded
@@ -155,16 +140,22 @@ class Outbound:
         """Notes "Contact: *"."""
         self.notes.is_wildcard = True
 
+    def describe(self, session: SessionDescription) -> None:
+        """Notes what the sender wants; raises TooComplex where it has too many streams."""
+        if len(session.media) > self._limits.max_streams:
+            raise TooComplex(f"{len(session.media)} m= lines")
+        self.notes.describe(session)
+
     def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
         """Binds the endpoints of one stream; the RTCP port is 0 where the stream has none."""
-        if host not in self._hosts or stream.port in (0, DISCARD_PORT) or stream.is_tcp:
+        if host not in self._hosts or stream.port in DISCARDED or stream.is_tcp:
             return None
         address = host.decode("ascii")
         rtp = Endpoint(address, stream.port)
         rtcp = Endpoint(address, stream.rtcp_port)
-        for endpoint in (rtp, rtcp):
-            if 0 < endpoint.port < LOWEST_PORT:
-                raise DeniedPort(f"{endpoint}")
+        if stream.count > 1 and stream.port + 2 * stream.count > 65536:
+            raise MalformedSdp(f"{stream.count} pairs of ports from {stream.port} on")
+        self._check(host, (*range(rtp.port, rtp.port + 2 * stream.count - 1), rtcp.port))
         if self._remembered is not None:
             return self._recall(rtp, rtcp)
         if is_probed:
@@ -175,11 +166,10 @@ class Outbound:
 
     def rtcp(self, host: bytes, port: int) -> int | None:
         """Binds an RTCP endpoint whose RTP goes another way."""
-        if host not in self._hosts or port in (0, DISCARD_PORT):
+        if host not in self._hosts or port in DISCARDED:
             return None
+        self._check(host, (port,))
         internal = Endpoint(host.decode("ascii"), port)
-        if port < LOWEST_PORT:
-            raise DeniedPort(f"{internal}")
         if self._remembered is not None:
             known = self._remembered.get(internal)
             return known.external.port if known else None
@@ -201,8 +191,7 @@ class Outbound:
         known = self.notes.signalling.get(internal)
         if known is not None:
             return known
-        if internal.port < LOWEST_PORT:
-            raise DeniedPort(f"{internal}")
+        self._check(self._own, (internal.port,))
         binding = self._table.bind(
             self.transport,
             internal,
@@ -213,6 +202,15 @@ class Outbound:
         )
         self.notes.signalling[internal] = binding
         return binding
+
+    def _check(self, host: bytes, ports: Iterable[int]) -> None:
+        """Raises OwnAddress or DeniedPort where one of these must not be mapped; 0 is no port."""
+        if host in self._limits.own_addresses:
+            raise OwnAddress(host.decode("ascii"))
+        denied = self._limits.denied_ports
+        for port in ports:
+            if 0 < port < LOWEST_PORT or port in denied:
+                raise DeniedPort(f"{host.decode('ascii')}:{port}")
 
     def _keep_probed(self, rtp: Endpoint, rtcp: Endpoint) -> None:
         """Binds sockets to what a STUN server saw of them, so that c= is the phone's own candidate.
@@ -246,6 +244,10 @@ class Outbound:
         if rtcp.port in (0, rtp.port):
             binding = self.notes.media[rtp] = self._bind(rtp, Kind.RTP)
             return binding.external.port, binding.external.port if rtcp.port else 0
+        known = self._table.look_up_internal(Transport.UDP, rtp)
+        if known is not None and rtcp.port == rtp.port + 1:
+            # Its neighbour may be gone meanwhile (RFC 5761), and comes back where it was.
+            self._bind(rtcp, Kind.RTCP, known.external.port + 1)
         pair = self._table.bind_pair(
             rtp, rtcp, self._owner, now=self._now, expires_at=self._media_until
         )
@@ -278,7 +280,16 @@ class Outbound:
 class Inbound:
     """External to internal, for one message to `host`."""
 
-    __slots__ = ("_addresses", "_host", "_table", "_written", "notes", "transport")
+    __slots__ = (
+        "_addresses",
+        "_direct",
+        "_host",
+        "_is_near",
+        "_table",
+        "_written",
+        "notes",
+        "transport",
+    )
 
     def __init__(
         self,
@@ -287,12 +298,16 @@ class Inbound:
         host: str,
         addresses: frozenset[bytes],
         written: Written,
+        is_near: Callable[[str, str], bool],
     ) -> None:
+        """Takes who receives the message, and which internal hosts reach each other directly."""
         self._table = table
         self.transport = transport
         self._host = host
         self._addresses = addresses
         self._written = written
+        self._is_near = is_near
+        self._direct: bytes | None = None
         self.notes = Notes()
 
     def may_name(self, data: bytes, start: int, end: int) -> bool:
@@ -319,17 +334,54 @@ class Inbound:
     def wildcard(self) -> None:
         """Does nothing: no response lists a wildcard."""
 
+    def describe(self, session: SessionDescription) -> None:
+        """Notes what the remote wants, and whether it is an internal host's media after all.
+
+        A description that names mappings of one other internal host comes from there: the media of
+        the two stays inside, unless they look for the shortest way by themselves (RFC 8839).
+        """
+        self.notes.describe(session)
+        named = [stream for stream in session.media if stream.port]
+        if session.has_candidates or not named:
+            return
+        found = {binding and binding.internal.address for binding in map(self._mapped, named)}
+        other = found.pop()
+        if other and not found and other != self._host and self._is_near(other, self._host):
+            self._direct = other.encode("ascii")
+
     def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
-        """Returns None: what a remote says about its media is not ours to change."""
-        return None
+        """Returns the internal ports of media that stays inside."""
+        if self._direct is None or host not in self._addresses:
+            return None
+        rtp, rtcp = self._mapped(stream), self._port_of(host, stream.rtcp_port)
+        return None if rtp is None else (rtp.internal.port, rtcp or 0)
 
     def rtcp(self, host: bytes, port: int) -> int | None:
-        """Returns None, as `media` does."""
-        return None
+        """Returns the internal port of RTCP that stays inside."""
+        return self._port_of(host, port) if self._direct else None
 
     def address(self, host: bytes) -> bytes | None:
-        """Returns None, as `media` does."""
-        return None
+        """Returns the address of the internal host whose media stays inside."""
+        return self._direct if host in self._addresses else None
+
+    def _mapped(self, stream: Media) -> Binding | None:
+        """Returns the media binding that a stream names, if it is one pair of plain UDP."""
+        if stream.connection is None or stream.count != 1 or stream.is_tcp:
+            return None
+        return self._media_binding(stream.connection.text, stream.port)
+
+    def _port_of(self, host: bytes, port: int) -> int | None:
+        binding = self._media_binding(host, port)
+        if binding is None or binding.internal.address.encode("ascii") != self._direct:
+            return None
+        return binding.internal.port
+
+    def _media_binding(self, host: bytes, port: int) -> Binding | None:
+        if host not in self._addresses:
+            return None
+        external = Endpoint(host.decode("ascii"), port)
+        binding = self._table.look_up_external(Transport.UDP, external)
+        return None if binding is None or binding.kind is Kind.SIP else binding
 
     def _external(self, host: bytes, port: int) -> Binding | None:
         if host not in self._addresses:

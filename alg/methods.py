@@ -1,88 +1,87 @@
-"""What each method does to registrations and calls, after the message has been rewritten.
+"""What each method does to registrations, subscriptions and calls, after the message is rewritten.
 
 `METHODS[method]` is a pair: what a request does, what a response does; a method that is not here
-changes no state and is rewritten by the general rules. A handler sees an `Exchange`: the message,
-who the internal phone is and which way the message goes.
+only tells a call that it is alive. A handler sees an `Exchange`: the message, who the internal
+phone is, who the remote is and which way the message goes.
 
 The tags of a dialog are turned to the phone's point of view: the phone's own is the From tag of a
 request it sends and of the responses to it, and the To tag of everything the other way round.
+
+What the phone sends is believed, for it speaks of itself. What comes from outside moves a call's
+state as the phone will move its own; but to end a call, or to say where media may come from, it
+must come from a peer of the call (`dialogs.peers`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from alg.dialogs.dialog import Call, CallKey, Calls
-from alg.dialogs.registration import DEFAULT_EXPIRES, Answer, Asked, Registrations
-from alg.dialogs.states import DialogEvent
-from alg.mappings import Notes
+from alg.dialogs.call import Call, CallKey
+from alg.dialogs.invitation import Invitation, InvitationKey
+from alg.dialogs.offer_answer import RequestId
+from alg.dialogs.peers import join_peers, named_peers
+from alg.dialogs.registration import (
+    DEFAULT_EXPIRES,
+    Asked,
+    RegistrationKey,
+    RequestSent,
+)
+from alg.dialogs.session_timer import session_interval
+from alg.dialogs.states import DialogEvent, DialogState
+from alg.dialogs.subscription import REFER_EXPIRES, parse_state
+from alg.notes import Notes
 from alg.sip.message import SipMessage
-from nat_table.table import NatTable
-
-
-@dataclass(slots=True)
-class State:
-    """Everything the gateway remembers beside the bytes of the message in hand."""
-
-    table: NatTable
-    registrations: Registrations
-    subscriptions: Registrations
-    calls: Calls
+from alg.state import State
+from nat_table.endpoint import Endpoint
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One message between an internal phone and the outside."""
+    """One message between an internal phone and a remote; `key` is the phone's call.
+
+    `is_client` says that the phone has sent the request that this is, or that this answers;
+    `remote_tag` is the other party's, b"" in a request that begins a dialog.
+    """
 
     message: SipMessage
-    host: str
+    key: CallKey
+    remote: Endpoint
     is_outbound: bool
     now: float
     notes: Notes
+    is_client: bool = field(init=False)
+    remote_tag: bytes = field(init=False)
 
-    @property
-    def key(self) -> CallKey:
-        """The phone's call that the message belongs to."""
-        return call_key(self.message, self.host, self.is_outbound)
-
-    @property
-    def remote_tag(self) -> bytes:
-        """The other party's tag; b"" in a request that begins a dialog."""
+    def __post_init__(self) -> None:
         message = self.message
-        return message.to_tag if self.is_outbound == message.is_request else message.from_tag
+        self.is_client = self.is_outbound == message.is_request
+        self.remote_tag = message.to_tag if self.is_client else message.from_tag
+
+    @property
+    def request(self) -> RequestId:
+        """The request that this is, or that this answers."""
+        return RequestId(b"" if self.is_client else self.remote_tag, self.message.cseq)
+
+    @property
+    def registration(self) -> RegistrationKey:
+        """The phone's registration or subscription that the message belongs to."""
+        return RegistrationKey(self.key.host, self.message.call_id)
+
+    @property
+    def sent(self) -> RequestSent:
+        """What tells which request this is, or answers, and where it went or came from."""
+        return RequestSent(self.message.cseq, self.message.branch, self.remote)
+
+    def is_believed(self, call: Call) -> bool:
+        """Whether the message comes from the phone or from a peer of the call."""
+        return self.is_outbound or call.knows(self.remote.address)
 
 
 def call_key(message: SipMessage, host: str, is_outbound: bool) -> CallKey:
     """Returns the key of the phone's call; its tag is b"" until the phone has answered."""
     is_client = is_outbound == message.is_request
     return CallKey(host, message.call_id, message.from_tag if is_client else message.to_tag)
-
-
-def _ask(registrations: Registrations, exchange: Exchange) -> None:
-    """Notes what a REGISTER or SUBSCRIBE asks for."""
-    if not exchange.is_outbound:
-        return
-    message, notes = exchange.message, exchange.notes
-    asked = notes.lifetimes(_expires(message))
-    registrations.ask(
-        exchange.host, message.call_id, message.cseq, Asked(asked, notes.is_wildcard), exchange.now
-    )
-
-
-def _grant(state: State, registrations: Registrations, exchange: Exchange) -> None:
-    """Takes in what the answer to a REGISTER or SUBSCRIBE grants."""
-    message = exchange.message
-    if exchange.is_outbound or message.status < 200:
-        return
-    granted = _expires(message)
-    registrations.answer(
-        state.table,
-        Answer(exchange.host, message.call_id, message.cseq, message.status),
-        exchange.notes.lifetimes(granted),
-        granted,
-        exchange.now,
-    )
 
 
 def _expires(message: SipMessage) -> int:
@@ -92,139 +91,268 @@ def _expires(message: SipMessage) -> int:
 
 
 def _register_request(state: State, exchange: Exchange) -> None:
-    _ask(state.registrations, exchange)
+    if exchange.is_outbound:
+        notes = exchange.notes
+        lifetimes = notes.lifetimes(_expires(exchange.message))
+        asked = Asked(exchange.sent, lifetimes, notes.is_wildcard)
+        state.registrations.ask(exchange.registration, asked, exchange.now)
 
 
 def _register_response(state: State, exchange: Exchange) -> None:
-    _grant(state, state.registrations, exchange)
+    message = exchange.message
+    if exchange.is_outbound or message.status < 200:
+        return
+    granted = _expires(message)
+    state.registrations.answer(
+        state.table,
+        exchange.registration,
+        exchange.sent,
+        message.status,
+        exchange.notes.lifetimes(granted),
+        granted,
+        exchange.now,
+    )
 
 
 def _subscribe_request(state: State, exchange: Exchange) -> None:
-    _ask(state.subscriptions, exchange)
+    if exchange.is_outbound:
+        contacts = exchange.notes.contacts
+        state.subscriptions.ask(exchange.registration, exchange.sent, contacts, exchange.now)
+    _in_dialog(state, exchange)
 
 
 def _subscribe_response(state: State, exchange: Exchange) -> None:
-    _grant(state, state.subscriptions, exchange)
+    """Grants or refuses; a REFER does not say for how long (RFC 3515 §2.4.4)."""
+    message, key, now = exchange.message, exchange.registration, exchange.now
+    is_granted = 200 <= message.status < 300
+    seconds = REFER_EXPIRES if message.method == b"REFER" else _expires(message)
+    if exchange.is_outbound and is_granted:
+        contacts = exchange.notes.contacts
+        state.subscriptions.accept(state.table, key, exchange.remote, contacts, seconds, now)
+    elif not exchange.is_outbound and message.status >= 200:
+        state.subscriptions.answer(
+            state.table,
+            key,
+            exchange.sent,
+            seconds if is_granted else None,
+            named_peers(message),
+            now,
+        )
+    _in_dialog(state, exchange)
+
+
+def _notify_request(state: State, exchange: Exchange) -> None:
+    message = exchange.message
+    notified = parse_state(message)
+    if notified is not None:
+        is_outbound = exchange.is_outbound
+        state.subscriptions.notify(
+            state.table,
+            exchange.registration,
+            None if is_outbound else exchange.remote,
+            notified,
+            () if is_outbound else named_peers(message),
+            exchange.now,
+        )
+    _in_dialog(state, exchange)
+
+
+def _hear(state: State, exchange: Exchange, call: Call) -> bool:
+    """Takes in who speaks, and that the call is alive; returns whether the speaker is believed."""
+    message, notes = exchange.message, exchange.notes
+    if exchange.is_outbound:
+        call.hear_at((*notes.signalling.values(), *notes.contacts))
+        call.media.remember(notes.media)
+        if message.is_request or (message.method == b"INVITE" and message.status < 300):
+            call.peers = join_peers(call.peers, (exchange.remote,))
+    elif not call.knows(exchange.remote.address):
+        return False
+    else:
+        call.peers = join_peers(call.peers, named_peers(message))
+    if call.is_in_use and call.interval is None:
+        state.calls.prolong(call, exchange.now)
+    return True
+
+
+def _in_dialog(state: State, exchange: Exchange) -> None:
+    """Lets a call know that it is alive."""
+    call = state.calls.find(exchange.key)
+    if call is not None and not call.is_ended and _hear(state, exchange, call):
+        state.calls.update(state.table, call, exchange.now, exchange.notes.media.values())
+
+
+def _describe(exchange: Exchange, call: Call, until: float | None) -> None:
+    """Takes in the message's description, where it has one; `until` is None in a final answer."""
+    notes = exchange.notes
+    if notes.lines:
+        call.media.describe(
+            exchange.remote_tag,
+            exchange.is_outbound,
+            exchange.request,
+            notes.lines,
+            notes.media,
+            until,
+        )
 
 
 def _offer_request(state: State, exchange: Exchange) -> None:
-    """Notes the offer of an INVITE, UPDATE, PRACK or INFO that the phone sends (RFC 3264 §4)."""
-    if not exchange.is_outbound:
+    """Notes the offer of an INVITE, UPDATE, PRACK or INFO (RFC 3264 §4)."""
+    message, calls, now = exchange.message, state.calls, exchange.now
+    is_invite = message.method == b"INVITE"
+    until = now + calls.timeouts.transaction
+    call = calls.find(exchange.key)
+    if exchange.is_outbound and (call is None or (call.is_ended and not message.to_tag)):
+        if exchange.notes.media or is_invite:
+            call = calls.open(exchange.key)
+    elif is_invite and not exchange.is_outbound and not message.to_tag:
+        _invite(state, exchange)
+    if call is None or call.is_ended:
         return
-    message, calls = exchange.message, state.calls
-    media = exchange.notes.media_bindings()
-    if not media and message.method != b"INVITE":
-        return
-    call = calls.open(exchange.key)
-    if call.is_ended:
-        return
-    _take_in(call, exchange.notes)
-    if media:
-        calls.let_go(state.table, call, call.media.offer(message.cseq, media), exchange.now)
-    if not call.is_confirmed:
-        until = max(call.expires_at, exchange.now + calls.timeouts.transaction)
-        calls.keep(state.table, call, until)
+    if _hear(state, exchange, call):
+        _describe(exchange, call, until)
+    if not call.is_confirmed and exchange.is_outbound:
+        call.expires_at = max(call.expires_at, until)
+        if is_invite:
+            call.attempt(exchange.sent)
+    calls.update(state.table, call, now, exchange.notes.media.values())
+
+
+def _invite(state: State, exchange: Exchange) -> None:
+    """Notes what an INVITE from outside says, for when the phone answers it."""
+    message = exchange.message
+    state.invitations.note(
+        InvitationKey(exchange.key.host, message.call_id, message.from_tag),
+        Invitation(
+            message.cseq,
+            tuple(exchange.notes.lines),
+            join_peers((exchange.remote,), named_peers(message)),
+            exchange.now + state.calls.timeouts.ringing,
+        ),
+    )
 
 
 def _offer_response(state: State, exchange: Exchange) -> None:
-    """Settles what a 2xx answers or a failure refuses; the phone's own answers count at once."""
-    message, calls = exchange.message, state.calls
-    call = calls.find(exchange.key)
+    """Settles what a 2xx answers or a failure refuses."""
+    call = state.calls.find(exchange.key)
     if call is None or call.is_ended:
         return
-    if exchange.is_outbound:
-        _answer(state, call, exchange)
-    elif message.status >= 300:
-        calls.let_go(state.table, call, call.media.refuse(message.cseq), exchange.now)
-    elif message.status >= 200:
-        calls.let_go(state.table, call, call.media.accept(message.cseq), exchange.now)
+    is_believed = _hear(state, exchange, call)
+    _answer(state, exchange, call, is_believed)
+    if 200 <= exchange.message.status < 300 and exchange.message.method == b"UPDATE":
+        _follow_timer(state, exchange, call, is_believed)
+    state.calls.update(state.table, call, exchange.now, exchange.notes.media.values())
 
 
-def _answer(state: State, call: Call, exchange: Exchange) -> None:
-    """Takes in the description that the phone wrote into a response or an ACK."""
-    media = exchange.notes.media_bindings()
-    if not media or call.is_ended:
+def _answer(state: State, exchange: Exchange, call: Call, is_believed: bool) -> None:
+    """Takes in what a response means for the offer of its request, and its own description."""
+    status, tag, request = exchange.message.status, exchange.remote_tag, exchange.request
+    until = exchange.now + state.calls.timeouts.ringing
+    if status >= 300:
+        call.media.refuse(tag, request)
         return
-    _take_in(call, exchange.notes)
-    if exchange.message.status < 200 and not exchange.message.is_request:
-        call.media.preview(media)
+    if is_believed:
+        _describe(exchange, call, until if status < 200 else None)
+    if status < 200:
+        call.media.prolong(tag, request, until)
     else:
-        state.calls.let_go(state.table, call, call.media.settle(media), exchange.now)
-    state.calls.keep(state.table, call, max(call.expires_at, exchange.now))
+        call.media.accept(tag, request)
 
 
-def _take_in(call: Call, notes: Notes) -> None:
-    """Lets the call keep the signalling mappings of a message, and remember its media's."""
-    call.signalling.update(dict.fromkeys(notes.signalling.values()))
-    call.media.remember(notes.media)
+def _follow_timer(state: State, exchange: Exchange, call: Call, is_believed: bool) -> None:
+    """Takes in the session timer of a 2xx to INVITE or UPDATE (RFC 4028 §7.2, §9)."""
+    if is_believed and call.is_in_use:
+        call.interval = session_interval(exchange.message)
+        state.calls.prolong(call, exchange.now)
 
 
 def _invite_response(state: State, exchange: Exchange) -> None:
-    message, calls = exchange.message, state.calls
-    if message.status == 100:
-        return
-    key = exchange.key
-    call = calls.find(key)
-    if exchange.is_outbound and call is None and message.status < 300 and key.local_tag:
-        call = calls.open(key)
+    message, calls, now = exchange.message, state.calls, exchange.now
+    call, status = calls.find(exchange.key), message.status
+    if exchange.is_outbound:
+        call = _take_up(state, exchange, call)
     if call is None or call.is_ended:
         return
-    remote_tag = exchange.remote_tag
-    if message.status >= 300:
-        _invite_failure(state, call, exchange)
-        return
-    if exchange.is_outbound:
-        _answer(state, call, exchange)
-    elif message.status >= 200:
-        calls.let_go(state.table, call, call.media.accept(message.cseq), exchange.now)
-    event = DialogEvent.ACCEPTED if message.status >= 200 else DialogEvent.PROVISIONAL
-    calls.happen(state.table, call, remote_tag, event, exchange.now)
-
-
-def _invite_failure(state: State, call: Call, exchange: Exchange) -> None:
-    """Rolls a re-INVITE back, or ends a call that was never answered.
-
-    A challenge is not the end: the phone will ask again, with credentials and the same ports.
-    """
-    status, calls = exchange.message.status, state.calls
-    if call.is_confirmed:
-        if not exchange.is_outbound:
-            unused = call.media.refuse(exchange.message.cseq)
-            calls.let_go(state.table, call, unused, exchange.now)
-    elif status in (401, 407):
-        calls.keep(state.table, call, exchange.now + calls.timeouts.transaction)
+    is_believed = _hear(state, exchange, call)
+    if status >= 300 and not call.is_confirmed:
+        if not exchange.is_client or call.fail(exchange.sent):
+            if status not in (401, 407):
+                calls.refuse(state.table, call, now)
+                return
+            call.expires_at = now + calls.timeouts.transaction
     else:
-        calls.refuse(state.table, call, exchange.now)
+        _answer(state, exchange, call, is_believed)
+    if status == 100 and not call.is_confirmed:
+        call.expires_at = max(call.expires_at, now + calls.timeouts.ringing)
+    if 100 < status < 300:
+        event = DialogEvent.ACCEPTED if status >= 200 else DialogEvent.PROVISIONAL
+        calls.happen(state.table, call, exchange.remote_tag, event, now)
+    if 200 <= status < 300:
+        _follow_timer(state, exchange, call, is_believed)
+    calls.update(state.table, call, now, exchange.notes.media.values())
+
+
+def _take_up(state: State, exchange: Exchange, call: Call | None) -> Call | None:
+    """Returns the call that the phone's answer to an INVITE begins, or belongs to."""
+    message, key = exchange.message, exchange.key
+    invited = InvitationKey(key.host, message.call_id, message.from_tag)
+    if call is None and message.status < 300 and key.local_tag:
+        call = state.calls.open(key)
+        invitation = state.invitations.find(invited)
+        if invitation is not None and invitation.cseq == message.cseq:
+            until = exchange.now + state.calls.timeouts.ringing
+            call.peers = join_peers(call.peers, invitation.peers)
+            if invitation.lines:
+                call.media.describe(
+                    invited.remote_tag, False, exchange.request, invitation.lines, {}, until
+                )
+    if message.status >= 200:
+        state.invitations.drop(invited)
+    return call
 
 
 def _ack_request(state: State, exchange: Exchange) -> None:
     """Settles the answer that an ACK carries when the 2xx made the offer (RFC 3261 §13.2.1)."""
     call = state.calls.find(exchange.key)
-    if exchange.is_outbound and call is not None:
-        _answer(state, call, exchange)
+    if call is None or call.is_ended:
+        return
+    if _hear(state, exchange, call):
+        _describe(exchange, call, None)
+    state.calls.update(state.table, call, exchange.now, exchange.notes.media.values())
 
 
 def _cancel_request(state: State, exchange: Exchange) -> None:
     """Gives a cancelled call the time its 487 may take, and no more (RFC 3261 §9.1)."""
     call = state.calls.find(exchange.key)
-    if exchange.is_outbound and call is not None and not call.is_confirmed:
-        state.calls.keep(state.table, call, exchange.now + state.calls.timeouts.transaction)
+    if exchange.is_outbound and call is not None and not call.is_confirmed and not call.is_ended:
+        call.expires_at = exchange.now + state.calls.timeouts.transaction
+        state.calls.update(state.table, call, exchange.now)
 
 
 def _bye_request(state: State, exchange: Exchange) -> None:
-    call = state.calls.find(exchange.key)
-    if call is not None and exchange.remote_tag in call.dialogs:
-        state.calls.happen(state.table, call, exchange.remote_tag, DialogEvent.BYE, exchange.now)
+    _hang_up(state, exchange, DialogEvent.BYE)
 
 
 def _bye_response(state: State, exchange: Exchange) -> None:
+    """Ends the dialog; what the phone accepts though the BYE was not believed is only doubted."""
     status = exchange.message.status
-    call = state.calls.find(exchange.key)
-    if call is None or status < 200 or exchange.remote_tag not in call.dialogs:
+    if status >= 200:
+        is_challenge = status in (401, 407)
+        event = DialogEvent.BYE_CHALLENGED if is_challenge else DialogEvent.BYE_ANSWERED
+        _hang_up(state, exchange, event)
+    if exchange.is_outbound and 200 <= status < 300:
+        call = state.calls.find(exchange.key)
+        if call is not None and call.dialogs.get(exchange.remote_tag) is DialogState.CONFIRMED:
+            state.calls.doubt(state.table, call, exchange.now)
+
+
+def _hang_up(state: State, exchange: Exchange, event: DialogEvent) -> None:
+    """Moves the dialog of a BYE on, if both its tags and where it comes from are the dialog's."""
+    call, tag = state.calls.find(exchange.key), exchange.remote_tag
+    if call is None or call.is_ended or tag not in call.dialogs:
         return
-    is_challenge = status in (401, 407)
-    event = DialogEvent.BYE_CHALLENGED if is_challenge else DialogEvent.BYE_ANSWERED
-    state.calls.happen(state.table, call, exchange.remote_tag, event, exchange.now)
+    if _hear(state, exchange, call):
+        state.calls.happen(state.table, call, tag, event, exchange.now)
+        state.calls.update(state.table, call, exchange.now)
 
 
 def _nothing(state: State, exchange: Exchange) -> None:
@@ -236,6 +364,8 @@ Handler = Callable[[State, Exchange], None]
 METHODS: dict[bytes, tuple[Handler, Handler]] = {
     b"REGISTER": (_register_request, _register_response),
     b"SUBSCRIBE": (_subscribe_request, _subscribe_response),
+    b"REFER": (_subscribe_request, _subscribe_response),
+    b"NOTIFY": (_notify_request, _in_dialog),
     b"INVITE": (_offer_request, _invite_response),
     b"ACK": (_ack_request, _nothing),
     b"CANCEL": (_cancel_request, _nothing),
@@ -244,3 +374,4 @@ METHODS: dict[bytes, tuple[Handler, Handler]] = {
     b"PRACK": (_offer_request, _offer_response),
     b"INFO": (_offer_request, _offer_response),
 }
+IN_DIALOG: tuple[Handler, Handler] = (_in_dialog, _in_dialog)

@@ -77,6 +77,9 @@ class Mappings(Protocol):
     def wildcard(self) -> None:
         """Takes note of "Contact: *"."""
 
+    def describe(self, session: SessionDescription) -> None:
+        """Takes note of a whole session description, before anything in it is asked for."""
+
     def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
         """Returns the RTP and RTCP ports that stand for a stream's; 0 where it has no RTCP.
 
@@ -121,8 +124,8 @@ def rewrite(
                     uri = parse_uri(data, *value.uri)
                     if uri is not None:
                         _edit_uri(edits, data, uri, mappings, name)
-    if direction is Direction.OUTBOUND and "body" not in left:
-        _edit_body(edits, message, mappings)
+    if "body" not in left:
+        _edit_body(edits, message, mappings, direction)
     return edits
 
 
@@ -209,7 +212,9 @@ def _edit_host_port(
         edits.append(Edit(port.start, port.end, b"%d" % number, what))
 
 
-def _edit_body(edits: list[Edit], message: SipMessage, mappings: Mappings) -> None:
+def _edit_body(
+    edits: list[Edit], message: SipMessage, mappings: Mappings, direction: Direction
+) -> None:
     """Edits every session description, then Content-Length by the bytes that were added."""
     body = message.body
     if body.start == body.end:
@@ -218,8 +223,13 @@ def _edit_body(edits: list[Edit], message: SipMessage, mappings: Mappings) -> No
     for part in find_sdp(message.data, body, message.value("content-type")):
         session = parse_sdp(message.data, *part)
         if len(session.media) > MAX_MEDIA:
+            if direction is not Direction.OUTBOUND:
+                continue
             raise TooComplex(f"{len(session.media)} m= lines")
+        mappings.describe(session)
         _edit_session(edits, message.data, session, mappings)
+        if session.origin is not None and direction is Direction.OUTBOUND:
+            _edit_address(edits, session.origin, mappings, "o=")
     growth = sum(len(edit.new) - (edit.end - edit.start) for edit in edits[before:])
     span = message.singles.get("content-length")
     if growth and span is not None:
@@ -236,8 +246,6 @@ def _edit_session(
         _edit_stream(edits, data, stream, mappings, session.has_candidates)
     for address in session.connections:
         _edit_address(edits, address, mappings, "c=")
-    if session.origin is not None:
-        _edit_address(edits, session.origin, mappings, "o=")
 
 
 def _edit_stream(
@@ -253,8 +261,6 @@ def _edit_stream(
         _edit_distant_rtcp(edits, stream, rtcp, rtcp.address, mappings)
     if connection is None or connection.family != 4:
         return
-    if stream.port + 2 * stream.count > 65536 and stream.count > 1:
-        raise MalformedSdp(f"{stream.count} pairs of ports from {stream.port} on")
     mapped = mappings.media(connection.text, stream, is_probed)
     if mapped is None:
         return

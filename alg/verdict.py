@@ -47,9 +47,11 @@ class Reason(enum.Enum):
     SIGNED = "signed"
     ENCODED_BODY = "encoded-body"
     DENIED_PORT = "denied-port"
+    OWN_ADDRESS = "own-address"
     TOO_COMPLEX = "too-complex"
     NO_FREE_PORT = "no-free-port"
     QUOTA = "quota"
+    RATE = "rate"
     COMMIT_FAILED = "commit-failed"
     ERROR = "error"
 

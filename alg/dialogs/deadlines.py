@@ -1,7 +1,8 @@
 """Deadlines of things that end by themselves, cheap to move.
 
 One heap entry a key, whatever happens to its deadline: moving it later costs a dict store, and the
-entry is pushed again when it comes up too early.
+entry is pushed again when it comes up too early. One that moves earlier gets a second entry; when
+such outnumber the others the heap is made anew.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
+
+_SPARE = 64
 
 
 class Deadlines(Generic[Key]):
@@ -60,3 +63,12 @@ class Deadlines(Generic[Key]):
         self._serial += 1
         self._due[key] = (when, when)
         heapq.heappush(self._heap, (when, self._serial, key))
+        if len(self._heap) > 2 * len(self._due) + _SPARE:
+            self._renew()
+
+    def _renew(self) -> None:
+        """Makes the heap anew: one entry a key."""
+        self._heap = [(due[0], serial, key) for serial, (key, due) in enumerate(self._due.items())]
+        self._due = {key: (when, when) for when, _, key in self._heap}
+        self._serial = len(self._heap)
+        heapq.heapify(self._heap)

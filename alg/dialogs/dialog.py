@@ -1,9 +1,9 @@
-"""Calls: which media bindings belong to which dialogs, and when they are let go.
+"""Every call that has state: what its messages mean for it, and when it lets go of what it owns.
 
-A `Call` is what one internal phone sees under one Call-ID and its own tag: one dialog, or several
-where the request was forked (RFC 3261 §12.1: one early dialog for each remote tag). The bindings of
-its media belong to the call as a whole, because every fork is offered the same ports; they end with
-the last dialog. Nothing is keyed by addresses or ports: two calls on one flow never meet.
+Handlers change a `Call`; `update` writes to the table what the call has come to hold. A confirmed
+call is kept by its signalling (`session_timer`) and, when its time is nearly over, by its media:
+the calls that `to_review` names are asked about in the kernel, and those whose media flows go on.
+There is no limit to the length of a call.
 
 A call that ended by BYE is remembered for the time of a transaction, so that a late retransmission
 is rewritten as before and opens nothing.
@@ -11,77 +11,51 @@ is rewritten as before and opens nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Collection, Iterator, Set
 from typing import NamedTuple
 
+import msgspec
+
+from alg.dialogs.call import MAX_SIGNALLING, Call, CallKey, owner_of
+from alg.dialogs.call_media import MAX_FORKS, MAX_REMOTES
 from alg.dialogs.deadlines import Deadlines
-from alg.dialogs.offer_answer import OfferAnswer
+from alg.dialogs.linger import let_linger
+from alg.dialogs.offer_answer import Swap
 from alg.dialogs.quota import HostQuota
+from alg.dialogs.rows import Touched, name_of
+from alg.dialogs.session_timer import session_deadline
 from alg.dialogs.states import DialogEvent, DialogState, next_state
-from nat_table.binding import Binding, Owner
+from nat_table.binding import Binding
+from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
 
-MAX_FORKS = 64
-
-
-class CallKey(NamedTuple):
-    """The phone's address, the Call-ID, and the tag of the phone."""
-
-    host: str
-    call_id: bytes
-    local_tag: bytes
+REVIEW = 60.0
+FLOWING = 300.0
 
 
 class CallTimeouts(NamedTuple):
-    """Seconds: an unanswered transaction, a ringing call, a call without a BYE, replaced media."""
+    """Seconds: an unanswered transaction, a ringing call, a silent call, replaced media."""
 
     transaction: float = 32.0
     ringing: float = 300.0
-    call: float = 86400.0
+    idle: float = 7200.0
     replaced_media: float = 5.0
-
-
-class Call:
-    """The dialogs of one phone under one Call-ID, and the bindings they keep."""
-
-    __slots__ = ("dialogs", "expires_at", "key", "media", "owner", "signalling")
-
-    def __init__(self, key: CallKey) -> None:
-        self.key = key
-        self.owner = owner_of(key)
-        self.dialogs: dict[bytes, DialogState] = {}
-        self.media = OfferAnswer()
-        self.signalling: dict[Binding, None] = {}
-        self.expires_at = 0.0
-
-    @property
-    def is_confirmed(self) -> bool:
-        """Whether a dialog of the call has been answered and not yet ended."""
-        states = self.dialogs.values()
-        return DialogState.CONFIRMED in states or DialogState.ENDING in states
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether the call had dialogs and none is left."""
-        return bool(self.dialogs) and all(
-            state is DialogState.ENDED for state in self.dialogs.values()
-        )
-
-
-def owner_of(key: CallKey) -> Owner:
-    """Returns the name under which a call owns pinholes."""
-    call_id, tag = key.call_id.decode("utf-8", "replace"), key.local_tag.decode("utf-8", "replace")
-    return Owner("call", call_id, tag)
 
 
 class Calls:
     """Every call that has state, by its key."""
 
-    def __init__(self, timeouts: CallTimeouts, limit: int) -> None:
+    def __init__(self, timeouts: CallTimeouts, limit: int, unanswered_limit: int) -> None:
         self.timeouts = timeouts
         self._quota = HostQuota("calls", limit)
+        self._unanswered = HostQuota("unanswered calls", unanswered_limit)
         self._calls: dict[CallKey, Call] = {}
         self._deadlines: Deadlines[CallKey] = Deadlines()
+        self._reviews: Deadlines[CallKey] = Deadlines()
+        self._ending: dict[CallKey, None] = {}
+        self._touched: Touched[CallKey] = Touched()
+        self._written: dict[CallKey, tuple[object, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -97,8 +71,10 @@ class Calls:
         """
         call = self._calls.get(key)
         if call is None or call.is_ended:
+            self._unanswered.check(key.host)
             self._quota.take(key.host)
-            call = self._calls[key] = Call(key)
+            self._unanswered.take(key.host)
+            call = self._calls[key] = Call(key, owner_of(key))
         return call
 
     def deadline(self, call: Call | None, now: float) -> float:
@@ -107,33 +83,73 @@ class Calls:
             return now + self.timeouts.transaction
         return max(call.expires_at, now + self.timeouts.transaction)
 
-    def keep(self, table: NatTable, call: Call, until: float) -> None:
-        """Moves the deadline of the call and of everything it owns."""
-        call.expires_at = until
-        self._deadlines.put(call.key, until)
-        for binding in call.media.bindings():
-            table.refresh(binding, call.owner, until)
+    def doubt(self, table: NatTable, call: Call, now: float) -> None:
+        """Lets a call end within a minute unless its media flows (`to_review`)."""
+        call.expires_at = min(call.expires_at, now + REVIEW)
+        self.update(table, call, now)
+
+    def prolong(self, call: Call, now: float) -> None:
+        """Gives a call in use the time that its session timer says, or what a silent one has."""
+        call.expires_at = session_deadline(call.interval, self.timeouts.idle, now)
+
+    def update(
+        self, table: NatTable, call: Call, now: float, named: Collection[Binding] = ()
+    ) -> None:
+        """Writes to the table what the call holds, until when, and who may send to it.
+
+        `named` are the media bindings of the message in hand; those that the call does not need
+        end soon.
+        """
+        if call.is_ended:
+            return
+        key, until, owner = call.key, call.expires_at, call.owner
+        self._touched.add(key)
+        for binding in list(call.signalling)[:-MAX_SIGNALLING]:
+            let_linger(table, binding, owner, self.timeouts.transaction, now)
+            del call.signalling[binding]
+        written = (until, call.peers, tuple(call.signalling), call.is_in_use)
+        if not named and not call.media.is_changed and self._written.get(key) == written:
+            return
+        self._written[key] = written
+        if call.media.is_changed:
+            self._rearrange(table, call, now)
+        for binding in named:
+            if binding not in call.held:
+                table.refresh(binding, owner, now + self.timeouts.replaced_media)
+        for binding, remotes in call.held.items():
+            table.refresh(binding, owner, until, remotes)
         for binding in call.signalling:
-            table.refresh(binding, call.owner, until)
+            table.refresh(binding, owner, until, call.peers)
+        self._schedule(call, now)
+
+    def rewrite(self) -> None:
+        """Lets every call write to the table anew, when something of it was undone there."""
+        self._written.clear()
 
     def happen(
-        self, table: NatTable, call: Call, remote_tag: bytes, event: DialogEvent, now: float
+        self, table: NatTable, call: Call, tag: bytes, event: DialogEvent, now: float
     ) -> None:
-        """Moves one dialog of the call on, and what the call owns with it."""
-        if call.is_ended or (remote_tag not in call.dialogs and len(call.dialogs) >= MAX_FORKS):
+        """Moves one dialog of the call on; the other side of it has this tag."""
+        if call.is_ended or not _has_room(call, tag, event):
             return
-        before = call.dialogs.get(remote_tag, DialogState.EARLY)
-        call.dialogs[remote_tag] = state = next_state(before, event)
-        timeouts = self.timeouts
-        if call.is_ended:
-            self.end(table, call, now)
-        elif state is DialogState.ENDING and not self._is_in_use(call):
-            self.keep(table, call, now + timeouts.transaction)
+        before = call.dialogs.get(tag, DialogState.EARLY)
+        call.dialogs[tag] = state = next_state(before, event)
+        if state is DialogState.ENDED:
+            is_early = DialogState.EARLY in call.dialogs.values() and not call.is_answered
+            if not call.is_confirmed and not is_early:
+                self.end(table, call, now)
+                return
+            call.media.leave(tag)
+        if state is DialogState.ENDING and not call.is_in_use:
+            call.expires_at = now + self.timeouts.transaction
         elif call.is_confirmed:
             if before is not state:
-                self.keep(table, call, now + timeouts.call)
+                self.prolong(call, now)
         elif event is DialogEvent.PROVISIONAL:
-            self.keep(table, call, now + timeouts.ringing)
+            call.expires_at = now + self.timeouts.ringing
+        if call.is_in_use and not call.is_answered:
+            call.is_answered = True
+            self._unanswered.give_back(call.key.host)
 
     def refuse(self, table: NatTable, call: Call, now: float) -> None:
         """Ends every early dialog: a final failure answers the whole request (§16.7)."""
@@ -141,33 +157,150 @@ class Calls:
             call.dialogs[tag] = next_state(state, DialogEvent.REFUSED)
         if not call.is_confirmed:
             self.end(table, call, now)
-            del self._calls[call.key]
             self._deadlines.discard(call.key)
+            del self._calls[call.key]
 
     def end(self, table: NatTable, call: Call, now: float) -> None:
         """Closes what the call owns; the call itself is remembered for a transaction's time."""
-        for binding in (*call.media.bindings(), *call.signalling):
+        for binding in call.held:
             table.close(binding, call.owner, now)
+        for binding in call.signalling:
+            let_linger(table, binding, call.owner, self.timeouts.transaction, now)
+        call.is_ended = True
+        call.held.clear()
         call.signalling.clear()
-        call.media.release()
-        self._quota.give_back(call.key.host)
+        call.media.clear()
+        self._give_back(call)
+        self._reviews.discard(call.key)
+        self._written.pop(call.key, None)
         call.expires_at = now + self.timeouts.transaction
         self._deadlines.put(call.key, call.expires_at)
+        self._touched.add(call.key)
 
-    def let_go(self, table: NatTable, call: Call, unused: Iterable[Binding], now: float) -> None:
-        """Ends media that an answer replaced, once late packets have come (RFC 3264 §8)."""
-        for binding in unused:
-            table.refresh(binding, call.owner, now + self.timeouts.replaced_media)
+    def expire(self, table: NatTable, now: float) -> None:
+        """Forgets the calls whose time is over; the table expires their bindings by itself.
 
-    def expire(self, now: float) -> None:
-        """Forgets the calls whose time is over; the table expires their bindings by itself."""
+        Of the others it gives up offers that nobody answered, and remotes that nobody names.
+        """
         for key in self._deadlines.pop_due(now):
-            if not self._calls.pop(key).is_ended:
-                self._quota.give_back(key.host)
+            call = self._calls.pop(key)
+            self._reviews.discard(key)
+            self._written.pop(key, None)
+            self._touched.add(key)
+            if not call.is_ended:
+                self._give_back(call)
+        for key in self._reviews.pop_due(now):
+            call = self._calls[key]
+            call.media.give_up(now)
+            call.media.is_changed |= call.narrow_at <= now
+            self.update(table, call, now)
+            self._schedule(call, now)
 
     def next_deadline(self) -> float | None:
         """Returns when `expire` has something to do, at the earliest."""
-        return self._deadlines.next()
+        deadlines = (self._deadlines.next(), self._reviews.next())
+        return min((each for each in deadlines if each is not None), default=None)
 
-    def _is_in_use(self, call: Call) -> bool:
-        return DialogState.CONFIRMED in call.dialogs.values()
+    def to_review(self, now: float) -> list[Binding]:
+        """Returns the media bindings of calls that end within a minute unless media flows."""
+        found: list[Binding] = []
+        for key in list(self._ending):
+            call = self._calls.get(key)
+            if call is None or not _is_ending(call, now):
+                del self._ending[key]
+            else:
+                found += call.held
+        return found
+
+    def keep_flowing(self, table: NatTable, flowing: Set[Endpoint] | None, now: float) -> None:
+        """Keeps those of `to_review` with one of these internal endpoints; None keeps all."""
+        for key in list(self._ending):
+            call = self._calls.get(key)
+            if call is None or not _is_ending(call, now):
+                continue
+            if flowing is None or any(binding.internal in flowing for binding in call.held):
+                call.expires_at = session_deadline(None, FLOWING, now)
+                self.update(table, call, now)
+
+    def swap(self, swap: Swap) -> None:
+        """Puts other bindings in the place of those that calls have."""
+        for key, call in self._calls.items():
+            call.swap(swap)
+            self._written.pop(key, None)
+            self._touched.add(key)
+
+    def take_rows(self, *, has_all: bool) -> Iterator[tuple[str, bytes | None]]:
+        """Yields the rows of what was touched."""
+        for key in self._touched.take(self._calls, has_all=has_all):
+            call = self._calls.get(key)
+            yield name_of(key), msgspec.msgpack.encode(call) if call else None
+
+    def put_row(self, row: bytes, standing: Swap, now: float) -> None:
+        """Takes a call back, with those of its bindings that still stand.
+
+        What kept it may have passed meanwhile, so it is given the time of a review.
+        """
+        call = msgspec.msgpack.decode(row, type=Call)
+        call.swap(standing)
+        if call.is_in_use:
+            call.expires_at = max(call.expires_at, now + REVIEW)
+        self._calls[call.key] = call
+        if call.is_ended:
+            self._deadlines.put(call.key, call.expires_at)
+            return
+        self._quota.add(call.key.host)
+        if not call.is_answered:
+            self._unanswered.add(call.key.host)
+        self._schedule(call, now)
+
+    def _rearrange(self, table: NatTable, call: Call, now: float) -> None:
+        """Follows changed descriptions; what they replaced stays until late packets have come."""
+        is_due = call.narrow_at <= now
+        soon = now + self.timeouts.replaced_media
+        held: dict[Binding, tuple[Endpoint, ...]] = {}
+        call.media.is_changed, call.narrow_at = False, math.inf
+        for binding, remotes in call.media.needed().items():
+            earlier = call.held.get(binding, ())
+            left = () if is_due else tuple(each for each in earlier if each not in remotes)
+            if left:
+                call.narrow_at = soon
+            held[binding] = (*remotes, *left)[:MAX_REMOTES]
+        for binding in call.held:
+            if binding not in held:
+                table.refresh(binding, call.owner, soon)
+        call.held = held
+
+    def _schedule(self, call: Call, now: float) -> None:
+        """Sets when to look at the call again."""
+        key, until = call.key, call.expires_at
+        self._deadlines.put(key, until)
+        review_at = min(call.narrow_at, call.media.next_deadline())
+        if call.is_in_use:
+            if _is_ending(call, now):
+                self._ending[key] = None
+            else:
+                review_at = min(review_at, until - REVIEW)
+        if review_at < math.inf:
+            self._reviews.put(key, review_at)
+
+    def _give_back(self, call: Call) -> None:
+        self._quota.give_back(call.key.host)
+        if not call.is_answered:
+            self._unanswered.give_back(call.key.host)
+
+
+def _has_room(call: Call, tag: bytes, event: DialogEvent) -> bool:
+    """Whether a call may have this dialog; of too many, one that only rings gives way to a 2xx."""
+    if tag in call.dialogs or len(call.dialogs) < MAX_FORKS:
+        return True
+    early = [each for each, state in call.dialogs.items() if state is DialogState.EARLY]
+    if event is not DialogEvent.ACCEPTED or not early:
+        return False
+    del call.dialogs[early[0]]
+    call.media.leave(early[0])
+    return True
+
+
+def _is_ending(call: Call, now: float) -> bool:
+    """Whether a call in use has no more than a minute left."""
+    return call.is_in_use and call.expires_at - REVIEW <= now

@@ -1,106 +1,218 @@
-"""Offer and answer: which media bindings are agreed, and which are only offered (RFC 3264).
+"""Offer and answer: what each party of a call has described, agreed and merely proposed (RFC 3264).
 
-Only what the internal phone writes counts here: its descriptions name the ports it will listen on.
-Offered bindings are open beside the agreed ones until the answer decides; a refused offer leaves
-what was agreed before (RFC 3261 §14.1), an accepted one replaces it.
+A `Party` is one side's view: the description that is agreed, and those that are proposed beside it,
+offers without an answer and early answers. A refused proposal leaves what was agreed before (RFC
+3261 §14.1), an accepted one replaces it, one that nobody answers is given up in time.
 
 There is one open offer at a time (RFC 3264 §4), so whatever is agreed on later was agreed after
-every earlier offer was answered: the 200 to an INVITE must not bring back the ports it offered
-before a PRACK or UPDATE moved them. Offers and agreements are therefore numbered as they come.
+every earlier exchange was over: the 200 to an INVITE must not bring back what it offered before a
+PRACK or UPDATE changed it. Exchanges are therefore numbered as they begin, and an answer has the
+number of its offer: descriptions of one number belong together, line by line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from nat_table.binding import Binding
 from nat_table.endpoint import Endpoint
 
-MAX_OFFERS = 8
-MAX_MAPPED = 128
+MAX_PROPOSED = 8
 
 Bindings = tuple[Binding, ...]
+Swap = Callable[[Binding], Binding | None]
 
 
-class _Offer(NamedTuple):
-    number: int
-    bindings: Bindings
+class Line(NamedTuple):
+    """One m= line, as the side that wrote it means it.
+
+    `rtp` and `rtcp` are where that side wants its media: None where it names nothing that can be
+    reached, such as a host name or, on hold, 0.0.0.0. `pair_count` is the number of pairs in a row.
+    `is_rejected` is port 0, `is_mux` offers or accepts RTCP on the RTP port (RFC 5761).
+    """
+
+    rtp: Endpoint | None
+    rtcp: Endpoint | None
+    pair_count: int
+    is_rejected: bool
+    is_mux: bool
 
 
-class OfferAnswer:
-    """The media of one call: agreed bindings, open offers by CSeq, and mappings it has used."""
+class Stream(NamedTuple):
+    """A line, and the bindings that the phone has for it."""
 
-    __slots__ = ("_agreed", "_number", "_offers", "_settled", "mapped")
+    line: Line
+    rtp: Bindings = ()
+    rtcp: Bindings = ()
 
-    def __init__(self) -> None:
-        self._agreed = _Offer(0, ())
-        self._offers: dict[int, _Offer] = {}
-        self._number = 0
-        self._settled = -1
-        self.mapped: dict[Endpoint, Binding] = {}
 
-    def bindings(self) -> Bindings:
-        """Returns every binding that is agreed or offered, each once."""
-        offered = (offer.bindings for offer in self._offers.values())
-        return tuple(dict.fromkeys(chain(self._agreed.bindings, *offered)))
+class RequestId(NamedTuple):
+    """The request that a description stands in or answers; its sender's tag, b"" for the phone."""
 
-    def offer(self, cseq: int, bindings: Bindings) -> Bindings:
-        """Notes what a request offers; returns the bindings that are no longer used.
+    asker: bytes
+    cseq: int
 
-        A retransmission changes nothing, however late it comes. Of many offers that nobody answers
-        the oldest is given up.
+
+class Description(NamedTuple):
+    """One session description; `others` are bindings that belong to no line's own address.
+
+    `until` is when a proposal is given up (seconds).
+    """
+
+    exchange: int
+    request: RequestId
+    streams: tuple[Stream, ...]
+    others: Bindings = ()
+    until: float = 0.0
+
+    def bindings(self) -> Iterator[Binding]:
+        """Yields every binding of the description."""
+        for stream in self.streams:
+            yield from stream.rtp
+            yield from stream.rtcp
+        yield from self.others
+
+    def swapped(self, swap: Swap) -> Description:
+        """Returns the description with other bindings in the place of its own."""
+        streams = tuple(
+            Stream(line, swap_all(rtp, swap), swap_all(rtcp, swap))
+            for line, rtp, rtcp in self.streams
+        )
+        return self._replace(streams=streams, others=swap_all(self.others, swap))
+
+
+NOTHING = Description(0, RequestId(b"", -1), ())
+
+
+@dataclass(slots=True)
+class Party:
+    """What one side has agreed to and proposed; `tag` is b"" for the phone."""
+
+    tag: bytes
+    agreed: Description = NOTHING
+    proposed: list[Description] = field(default_factory=list)
+    settled: dict[bytes, int] = field(default_factory=dict)
+
+    def find(self, request: RequestId) -> Description | None:
+        """Returns the latest description in or for a request."""
+        for description in reversed(self.proposed):
+            if description.request == request:
+                return description
+        return self.agreed if self.agreed.request == request else None
+
+    def latest(self) -> Description:
+        """Returns what a new description goes on from, line by line."""
+        return self.proposed[-1] if self.proposed and not self.agreed.exchange else self.agreed
+
+    def propose(self, description: Description) -> bool:
+        """Takes in an offer or an early answer; returns whether anything has changed.
+
+        A retransmission moves the time only, and does nothing once its request is settled. Several
+        early answers may stand beside each other, of many proposals the oldest is given up.
         """
-        if cseq <= self._settled or cseq in self._offers:
-            return ()
-        self._number += 1
-        self._offers[cseq] = _Offer(self._number, bindings)
-        if len(self._offers) <= MAX_OFFERS:
-            return ()
-        return self._unused(self._offers.pop(next(iter(self._offers))).bindings)
+        asker, cseq = request = description.request
+        if cseq <= self.settled.get(asker, -1):
+            return False
+        for i, earlier in enumerate(self.proposed):
+            if earlier.request == request and (
+                asker == self.tag or earlier.streams == description.streams
+            ):
+                self.proposed[i] = description
+                return earlier._replace(until=description.until) != description
+        self.proposed.append(description)
+        del self.proposed[:-MAX_PROPOSED]
+        return True
 
-    def remember(self, mapped: Mapping[Endpoint, Binding]) -> None:
-        """Takes note of what a description named, of the latest ones only."""
-        self.mapped.update(mapped)
-        for internal in list(self.mapped)[: max(0, len(self.mapped) - MAX_MAPPED)]:
-            del self.mapped[internal]
+    def prolong(self, request: RequestId, until: float) -> None:
+        """Gives what is proposed in or for a request more time."""
+        for i, description in enumerate(self.proposed):
+            if description.request == request:
+                self.proposed[i] = description._replace(until=until)
 
-    def accept(self, cseq: int) -> Bindings:
-        """Agrees on the offer of a request; returns the bindings that are no longer used."""
-        offer = self._close(cseq)
-        if offer.number < self._agreed.number:
-            return self._unused(offer.bindings)
-        before, self._agreed = self._agreed, offer
-        return self._unused(before.bindings)
+    def settle(self, description: Description) -> bool:
+        """Agrees on a final answer; returns whether anything has changed."""
+        asker, cseq = request = description.request
+        settled = self.settled.get(asker, -1)
+        if cseq < settled or (cseq == settled and request != self.agreed.request):
+            return False
+        dropped = self._drop(request)
+        self.settled[asker] = cseq
+        if description.exchange < self.agreed.exchange or description == self.agreed:
+            return dropped is not None
+        self.agreed = description
+        return True
 
-    def refuse(self, cseq: int) -> Bindings:
-        """Rolls the offer of a request back; returns the bindings that are no longer used."""
-        return self._unused(self._close(cseq).bindings)
+    def accept(self, request: RequestId) -> bool:
+        """Agrees on what is proposed in or for a request; returns whether anything has changed."""
+        dropped = self._drop(request)
+        if dropped is not None and dropped.exchange >= self.agreed.exchange:
+            self.agreed = dropped
+        return dropped is not None
 
-    def settle(self, bindings: Bindings) -> Bindings:
-        """Agrees on what the phone answers; returns the bindings that are no longer used."""
-        self._number += 1
-        before, self._agreed = self._agreed, _Offer(self._number, bindings)
-        return self._unused(before.bindings)
+    def refuse(self, request: RequestId) -> bool:
+        """Rolls back what is proposed for a request; returns whether anything has changed."""
+        return self._drop(request) is not None
 
-    def preview(self, bindings: Bindings) -> None:
-        """Adds what a provisional answer names to what is agreed (RFC 3261 §13.2.1)."""
-        agreed = dict.fromkeys((*self._agreed.bindings, *bindings))
-        self._agreed = _Offer(self._agreed.number, tuple(agreed))
+    def give_up(self, now: float) -> bool:
+        """Drops what nobody has answered in time; returns whether there was any."""
+        before = len(self.proposed)
+        self.proposed = [each for each in self.proposed if each.until > now]
+        return len(self.proposed) < before
 
-    def release(self) -> None:
-        """Forgets agreement and offers; `mapped` stays for late retransmissions."""
-        self._agreed = _Offer(self._number, ())
-        self._offers.clear()
+    def swap(self, swap: Swap) -> None:
+        """Puts other bindings in the place of those it has."""
+        self.agreed = self.agreed.swapped(swap)
+        self.proposed = [each.swapped(swap) for each in self.proposed]
 
-    def _close(self, cseq: int) -> _Offer:
-        offer = self._offers.pop(cseq, None)
-        if offer is None:
-            return self._agreed
-        self._settled = max(self._settled, cseq)
-        return offer
+    def _drop(self, request: RequestId) -> Description | None:
+        """Closes a request; returns the latest of what was proposed in or for it."""
+        found = [each for each in self.proposed if each.request == request]
+        if not found:
+            return None
+        asker, cseq = request
+        self.settled[asker] = max(cseq, self.settled.get(asker, -1))
+        self.proposed = [each for each in self.proposed if each.request != request]
+        return found[-1]
 
-    def _unused(self, bindings: Iterable[Binding]) -> Bindings:
-        used = set(self.bindings())
-        return tuple(binding for binding in bindings if binding not in used)
+
+def streams_of(
+    lines: Sequence[Line], bound: Mapping[Endpoint, Binding], before: Description
+) -> tuple[tuple[Stream, ...], Bindings]:
+    """Returns the streams of a description, and the bindings that belong to none.
+
+    A line on hold, which names no address, goes on with what it had before.
+    """
+    streams = []
+    for i, line in enumerate(lines):
+        held = before.streams[i] if i < len(before.streams) else None
+        if line.rtp is None and not line.is_rejected and held is not None:
+            streams.append(
+                held._replace(line=line._replace(rtp=held.line.rtp, rtcp=held.line.rtcp))
+            )
+            continue
+        streams.append(
+            Stream(
+                line,
+                _row(line.rtp, line.pair_count, bound),
+                _row(line.rtcp, line.pair_count, bound),
+            )
+        )
+    named = {each for stream in streams for each in (*stream.rtp, *stream.rtcp)}
+    return tuple(streams), tuple(each for each in bound.values() if each not in named)
+
+
+def swap_all(bindings: Bindings, swap: Swap) -> Bindings:
+    """Returns what stands in the place of each binding; those that have nothing are left out."""
+    return tuple(other for other in map(swap, bindings) if other is not None)
+
+
+def _row(first: Endpoint | None, count: int, bound: Mapping[Endpoint, Binding]) -> Bindings:
+    """Returns the bindings of every other port in a row, `count` at most (RFC 8866 §5.14)."""
+    if first is None or not bound:
+        return ()
+    address, port = first
+    row = range(port, port + 2 * count, 2) if count > 1 else (port,)
+    found = (bound.get(Endpoint(address, each)) for each in row)
+    return tuple(binding for binding in found if binding is not None)

@@ -15,12 +15,20 @@ class HostQuota:
         self._limit = limit
         self._counts: dict[str, int] = {}
 
-    def take(self, host: str) -> None:
-        """Counts one more; raises QuotaExceeded at the limit."""
+    def check(self, host: str) -> None:
+        """Raises QuotaExceeded at the limit."""
         count = self._counts.get(host, 0)
         if count >= self._limit:
             raise QuotaExceeded(f"{host} has {count} {self._what}")
-        self._counts[host] = count + 1
+
+    def take(self, host: str) -> None:
+        """Counts one more; raises QuotaExceeded at the limit."""
+        self.check(host)
+        self.add(host)
+
+    def add(self, host: str) -> None:
+        """Counts one more that is there already, whatever the limit."""
+        self._counts[host] = self._counts.get(host, 0) + 1
 
     def give_back(self, host: str) -> None:
         """Counts one less."""

@@ -2,25 +2,56 @@
 
 A REGISTER only asks. The binding's lifetime is what the 2xx grants: the expires parameter of the
 Contact, else the Expires field, else an hour (§10.2.4). Challenges, 423 and failures change
-nothing. A registration is known by the phone's address and the Call-ID, never by the user's name:
-two phones may share one account.
+nothing. Only the answer counts that comes from where the REGISTER was sent, with its branch. A
+registration is known by the phone's address and the Call-ID, never by the user's name: two phones
+may share one account.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from alg.dialogs.deadlines import Deadlines
+from alg.dialogs.linger import let_linger
+from alg.dialogs.offer_answer import Swap
+from alg.dialogs.peers import Peers, join_peers
 from alg.dialogs.quota import HostQuota
+from alg.dialogs.rows import Touched, name_of
 from nat_table.binding import Binding, Owner
+from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
 
 DEFAULT_EXPIRES = 3600
 MAX_ASKED = 8
 
-Key = tuple[str, bytes]
+Value = TypeVar("Value")
+
+
+class RegistrationKey(NamedTuple):
+    """The phone's address and the Call-ID."""
+
+    host: str
+    call_id: bytes
+
+
+class RequestSent(NamedTuple):
+    """What tells whose answer a response is: CSeq, topmost branch, and the address it went to."""
+
+    cseq: int
+    branch: bytes
+    server: Endpoint
+
+    def is_answered_by(self, other: RequestSent) -> bool:
+        """Whether a response with these comes from the server that was asked."""
+        return (self.cseq, self.branch, self.server.address) == (
+            other.cseq,
+            other.branch,
+            other.server.address,
+        )
 
 
 @dataclass(slots=True)
@@ -30,62 +61,62 @@ class Asked:
     `is_wildcard` is "Contact: *" (§10.2.2).
     """
 
+    sent: RequestSent
     lifetimes: Mapping[Binding, int]
     is_wildcard: bool
 
 
-class Answer(NamedTuple):
-    """Which request a final response answers, and how."""
-
-    host: str
-    call_id: bytes
-    cseq: int
-    status: int
-
-
 @dataclass(slots=True)
-class _Registration:
+class Registration:
+    """What was asked by CSeq, what is granted until when, and the registrars that granted it."""
+
     asked: dict[int, Asked] = field(default_factory=dict)
-    granted: dict[Binding, None] = field(default_factory=dict)
+    granted: dict[Binding, float] = field(default_factory=dict)
+    registrars: Peers = ()
+    expires_at: float = 0.0
+
+    def swap(self, swap: Swap) -> None:
+        """Puts other bindings in the place of those it has; what has none is let go."""
+        self.granted = _swapped(self.granted, swap)
+        for asked in self.asked.values():
+            asked.lifetimes = _swapped(asked.lifetimes, swap)
 
 
 class Registrations:
-    """Who is registered, and until when; `scope` is the name under which they own bindings.
+    """Who is registered, and until when."""
 
-    A subscription is granted the same way (RFC 6665 §4.2.1.1): its notifier sends to the Contact
-    until Expires is over.
-    """
-
-    def __init__(self, scope: str, transaction_timeout: float, limit: int) -> None:
-        self._scope = scope
-        self._quota = HostQuota(f"{scope}s", limit)
+    def __init__(self, transaction_timeout: float, limit: int) -> None:
+        self._quota = HostQuota("registrations", limit)
         self._transaction_timeout = transaction_timeout
-        self._registrations: dict[Key, _Registration] = {}
-        self._deadlines: Deadlines[Key] = Deadlines()
+        self._registrations: dict[RegistrationKey, Registration] = {}
+        self._deadlines: Deadlines[RegistrationKey] = Deadlines()
+        self._touched: Touched[RegistrationKey] = Touched()
 
     def __len__(self) -> int:
         return len(self._registrations)
 
-    def ask(self, host: str, call_id: bytes, cseq: int, asked: Asked, now: float) -> None:
+    def ask(self, key: RegistrationKey, asked: Asked, now: float) -> None:
         """Notes a request on its way out; a retransmission changes nothing.
 
         Raises QuotaExceeded where the host has as many as it may.
         """
-        key = (host, call_id)
         registration = self._registrations.get(key)
         if registration is None:
-            self._quota.take(host)
-            registration = self._registrations[key] = _Registration()
-        registration.asked[cseq] = asked
+            self._quota.take(key.host)
+            registration = self._registrations[key] = Registration()
+        registration.asked[asked.sent.cseq] = asked
         if len(registration.asked) > MAX_ASKED:
             del registration.asked[next(iter(registration.asked))]
         if not registration.granted:
-            self._deadlines.put(key, now + self._transaction_timeout)
+            self._keep(key, registration, now + self._transaction_timeout)
+        self._touched.add(key)
 
     def answer(
         self,
         table: NatTable,
-        answer: Answer,
+        key: RegistrationKey,
+        answer: RequestSent,
+        status: int,
         listed: Mapping[Binding, int],
         expires: int,
         now: float,
@@ -95,39 +126,78 @@ class Registrations:
         `listed` are the host's bindings in its Contacts, `expires` what it grants where it lists
         none, both in seconds.
         """
-        key = (answer.host, answer.call_id)
         registration = self._registrations.get(key)
-        if registration is None or answer.cseq not in registration.asked:
+        if registration is None:
             return
-        asked = registration.asked.pop(answer.cseq)
-        if not 200 <= answer.status < 300:
+        asked = registration.asked.get(answer.cseq)
+        if asked is None or not asked.sent.is_answered_by(answer):
+            return
+        self._touched.add(key)
+        del registration.asked[answer.cseq]
+        if not 200 <= status < 300:
             return
         for earlier in [number for number in registration.asked if number < answer.cseq]:
             del registration.asked[earlier]
-        owner = Owner(self._scope, answer.call_id.decode("utf-8", "replace"))
-        last = now
-        for binding in dict.fromkeys((*registration.granted, *asked.lifetimes, *listed)):
+        registration.registrars = join_peers(registration.registrars, (asked.sent.server,))
+        owner, granted = _owner_of(key), registration.granted
+        for binding in dict.fromkeys((*granted, *asked.lifetimes)):
             seconds = _granted(binding, asked, listed, expires)
             if seconds is None:
                 continue
             if seconds > 0:
-                table.refresh(binding, owner, now + seconds)
-                registration.granted[binding] = None
-                last = max(last, now + seconds)
+                granted[binding] = now + seconds
+                table.refresh(binding, owner, now + seconds, registration.registrars)
             else:
-                table.close(binding, owner, now)
-                registration.granted.pop(binding, None)
-        self._deadlines.put(key, max(last, now + self._transaction_timeout))
+                let_linger(table, binding, owner, self._transaction_timeout, now)
+                granted.pop(binding, None)
+        granted = {binding: until for binding, until in granted.items() if until > now}
+        registration.granted = granted
+        last = max(granted.values(), default=now)
+        self._keep(key, registration, max(last, now + self._transaction_timeout))
 
     def expire(self, now: float) -> None:
         """Forgets the registrations whose time is over."""
         for key in self._deadlines.pop_due(now):
             del self._registrations[key]
-            self._quota.give_back(key[0])
+            self._quota.give_back(key.host)
+            self._touched.add(key)
 
     def next_deadline(self) -> float | None:
         """Returns when `expire` has something to do, at the earliest."""
         return self._deadlines.next()
+
+    def registered(self) -> list[Binding]:
+        """Returns the bindings that some registration has been granted, each once."""
+        standing = self._registrations.values()
+        return list(dict.fromkeys(each for one in standing for each in one.granted))
+
+    def swap(self, swap: Swap) -> None:
+        """Puts other bindings in the place of those that registrations have."""
+        for key, registration in self._registrations.items():
+            registration.swap(swap)
+            self._touched.add(key)
+
+    def take_rows(self, *, has_all: bool) -> Iterator[tuple[str, bytes | None]]:
+        """Yields the rows of what was touched."""
+        for key in self._touched.take(self._registrations, has_all=has_all):
+            found = self._registrations.get(key)
+            yield name_of(key), msgspec.msgpack.encode((key, found)) if found else None
+
+    def put_row(self, row: bytes, standing: Swap, now: float) -> None:
+        """Takes a registration back, with those of its bindings that still stand."""
+        key, found = msgspec.msgpack.decode(row, type=tuple[RegistrationKey, Registration])
+        found.swap(standing)
+        self._registrations[key] = found
+        self._quota.add(key.host)
+        self._deadlines.put(key, found.expires_at)
+
+    def _keep(self, key: RegistrationKey, registration: Registration, until: float) -> None:
+        registration.expires_at = until
+        self._deadlines.put(key, until)
+
+
+def _owner_of(key: RegistrationKey) -> Owner:
+    return Owner("registration", key.call_id.decode("utf-8", "replace"))
 
 
 def _granted(
@@ -144,3 +214,9 @@ def _granted(
     if binding in asked.lifetimes:
         return expires
     return 0 if listed else None
+
+
+def _swapped(values: Mapping[Binding, Value], swap: Swap) -> dict[Binding, Value]:
+    """Returns the values of those bindings that something stands in the place of."""
+    swapped = ((swap(binding), value) for binding, value in values.items())
+    return {binding: value for binding, value in swapped if binding is not None}

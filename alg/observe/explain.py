@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alg.gateway import Datagram, Gateway, GatewaySettings, Side
+from alg.datagram import Datagram, Side
+from alg.gateway import Gateway, GatewaySettings
 from alg.observe.capture import Arrival, Capture, CaptureError, is_capture
 from alg.sip.grammar import SIP_PREFIX
 from alg.sip.stream import Fault, Piece, PieceKind, SipStream

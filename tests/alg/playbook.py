@@ -17,7 +17,8 @@ import random
 import re
 import textwrap
 
-from alg.gateway import Datagram, Gateway, GatewaySettings, Side
+from alg.datagram import Datagram, Side
+from alg.gateway import Gateway, GatewaySettings
 from alg.verdict import Outcome, Verdict
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding
@@ -211,6 +212,7 @@ class Playbook:
         self.gateway = Gateway(self.settings, self.table)
         self.now = now
         self.changes: list[Change] = []
+        self.stored: dict[tuple[str, str], bytes] = {}
 
     def outbound(
         self,
@@ -291,6 +293,35 @@ class Playbook:
             after = self.gateway.next_timer()
             assert after is None or after > before, "a timer that is due again at once spins"
         self.now = end
+
+    def remotes(self, internal: str) -> list[str]:
+        """Returns the addresses that signalling lets send to the mapping of an endpoint."""
+        binding = self.binding(internal)
+        assert binding is not None, f"{internal} is not mapped"
+        pinholes = self.table.pinholes(binding)
+        named = (remote.address for pinhole in pinholes for remote in pinhole.remotes)
+        return list(dict.fromkeys(named))
+
+    def review(self, *flowing: str) -> list[str]:
+        """Has the gateway keep calls that end soon, if media of these internal endpoints flows."""
+        asked = self.gateway.calls_to_review(self.now)
+        endpoints = {parse_endpoint(each) for each in flowing}
+        self.changes += self.gateway.keep_calls(endpoints, self.now)
+        return [str(binding.internal) for binding in asked]
+
+    def store(self) -> None:
+        """Stores what has changed since the last time, as the daemon does twice a second."""
+        for key, row in self.gateway.take_touched().items():
+            if row is None:
+                self.stored.pop(key, None)
+            else:
+                self.stored[key] = row
+
+    def restart(self) -> None:
+        """Puts a new gateway on the table, which knows what was stored and nothing else."""
+        self.store()
+        self.gateway = Gateway(self.settings, self.table)
+        self.gateway.restore(self.stored, self.now)
 
     def binding(self, internal: str) -> Binding | None:
         """Returns the UDP binding of an internal endpoint, written "10.0.0.20:4000"."""

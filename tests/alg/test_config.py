@@ -144,7 +144,7 @@ def test_an_unknown_key_like_no_other_is_met_with_all_keys(file: Path) -> None:
     file.write_text(SIDES + "[hep]\nserver = 1\n")
     text = sentence(file)
     assert text.startswith('sipnat.toml: unknown key "hep", allowed are internal, external, ')
-    assert text.endswith("max_mappings_per_host")
+    assert text.endswith("max_packets_per_source")
 
 
 @pytest.mark.parametrize("key", ["internal", "external"])

@@ -10,7 +10,8 @@
     .. opened sip 10.0.0.20:5060 <-> 203.0.113.1:5060
     == again                                   the last message once more: a retransmission
     == wait 32                                 time passes, in seconds
-    == mappings                                what is mapped now, for whom, how much longer
+    == mappings                                what is mapped now, for whom, how much longer, and
+                                               whom signalling lets in
     == settings max_message 1500               at the top: a field of GatewaySettings
 
 Lines end in CRLF; "\\n" at the end of one stands for a bare LF, "\\" for no line end at all. Inside
@@ -36,7 +37,8 @@ from pathlib import Path
 
 import pytest
 
-from alg.gateway import GatewaySettings, Side
+from alg.datagram import Side
+from alg.gateway import GatewaySettings
 from alg.sip.span import apply_edits
 from alg.verdict import Outcome, Reason
 from nat_table.changes import Change, Closed, Opened
@@ -180,7 +182,7 @@ class Flow:
     """Plays the steps of one file against a gateway and writes down what comes of them."""
 
     def __init__(self, steps: list[Step]) -> None:
-        self._play = Playbook(settings=_settings(steps))
+        self.play = Playbook(settings=_settings(steps))
         self._sent: tuple[Endpoint, Endpoint, bytes] | None = None
         self._came: bytes = b""
         self._steps = steps
@@ -189,6 +191,7 @@ class Flow:
         """Returns the whole file as it should read."""
         lines: list[str] = []
         for number, step in enumerate(self._steps):
+            self.before(number)
             if number:
                 lines.append("")
             lines += step.notes
@@ -197,16 +200,20 @@ class Flow:
             lines += self._happen(step)
         return "".join(f"{line}\n" for line in lines)
 
+    def before(self, number: int) -> None:
+        """Does nothing more before a step."""
+
     def _happen(self, step: Step) -> Iterator[str]:
         words = step.what.split()
-        seen = len(self._play.changes)
+        seen = len(self.play.changes)
         if words[0] == "wait":
-            self._play.wait(float(words[1]))
+            self.play.wait(float(words[1]))
         elif words[0] == "mappings":
-            rows = sorted(self._play.rows(), key=lambda row: str(row["internal"]))
+            rows = sorted(self.play.rows(), key=lambda row: str(row["internal"]))
             for row in rows:
                 mapping = f"{row['kind']} {row['internal']} <-> {row['external']}"
-                yield f".. {mapping} {row['state']}, {float(str(row['expires_in'])):.0f} s"
+                remotes = "".join(f" {each}" for each in self.play.remotes(str(row["internal"])))
+                yield f".. {mapping} {row['state']}, {float(str(row['expires_in'])):.0f} s{remotes}"
             if not rows:
                 yield ".. none"
         elif words[0] == "again":
@@ -223,10 +230,10 @@ class Flow:
                 encode_lines(step.lines),
             )
             yield from self._send(*self._sent)
-        yield from _render_changes(self._play.changes[seen:])
+        yield from _render_changes(self.play.changes[seen:])
 
     def _send(self, source: Endpoint, destination: Endpoint, payload: bytes) -> Iterator[str]:
-        play = self._play
+        play = self.play
         if destination.address == EXTERNAL:
             binding = play.table.look_up_external(Transport.UDP, destination)
             if binding is None:
@@ -246,7 +253,7 @@ class Flow:
         """Returns whom the receiver sees; a source without a mapping gets some port."""
         if _side(source) is not Side.INTERNAL:
             return str(source)
-        binding = self._play.table.look_up_internal(Transport.UDP, source)
+        binding = self.play.table.look_up_internal(Transport.UDP, source)
         return f"{EXTERNAL}:(any)" if binding is None else str(binding.external)
 
 

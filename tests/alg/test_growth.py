@@ -15,7 +15,7 @@ from alg.verdict import Reason
 from tests.alg.playbook import EXTERNAL, PHONE, Playbook, invite, register, request, response, sdp
 
 MANY = 300
-FEW = GatewaySettings((EXTERNAL,), max_per_host=20)
+FEW = GatewaySettings((EXTERNAL,), max_calls_per_host=20, max_registrations_per_host=20)
 SHARED = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 BODY = sdp(PHONE.address, 4000)
 

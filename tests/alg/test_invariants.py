@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from types import FrameType
 
@@ -9,14 +10,18 @@ import dpkt
 import pytest
 
 from alg.config import Config
-from alg.daemon import Daemon
-from alg.gateway import Datagram, Side
+from alg.daemon.ledger import Ledger
+from alg.daemon.packet_path import PacketPath
+from alg.daemon.settings import table_behavior
+from alg.datagram import Datagram, Side
+from alg.gateway import Gateway, GatewaySettings
 from alg.packet import decode_packet
 from alg.sip.span import apply_edits
 from alg.verdict import Outcome, Reason
 from nat_table.binding import Kind, Owner
 from nat_table.endpoint import Endpoint, Transport
-from rules.backend import MemoryBackend
+from nat_table.table import NatTable
+from rules.memory import MemoryBackend
 from rules.settings import Settings
 from tests.alg.playbook import EXTERNAL, PHONE, SERVER, Playbook, invite, register, request, sdp
 
@@ -25,18 +30,20 @@ OFFER = sdp("10.0.0.20", 4000)
 
 
 class Router:
-    """A daemon whose kernel is in memory; interface 1 is internal, 2 external."""
+    """A gateway whose kernel is in memory; interface 1 is internal, 2 external."""
 
     def __init__(self) -> None:
-        settings = Settings(("lan0",), "wan0", EXTERNAL)
+        settings = Settings(("lan0",), "wan0", (EXTERNAL,))
         self.kernel = MemoryBackend(settings)
         config = Config(internal=("lan0",), external="wan0")
-        self.daemon = Daemon(config, settings, self.kernel)
-        self.daemon._sides = {LAN: Side.INTERNAL, WAN: Side.EXTERNAL}
+        table = NatTable((EXTERNAL,), table_behavior(config, settings), random.Random(1))
+        self.gateway = Gateway(GatewaySettings((EXTERNAL,)), table)
+        sides = {LAN: Side.INTERNAL, WAN: Side.EXTERNAL}
+        self.path = PacketPath(self.gateway, Ledger(table, self.kernel), sides.__getitem__)
 
     def send_out(self, payload: bytes) -> bytes | None:
         """Sends a phone's packet through the queue; returns the payload that leaves, if any."""
-        answer = self.daemon.handle(packet(payload), LAN, WAN)
+        answer = self.path.handle(packet(payload), LAN, WAN)
         return None if answer is None else decode_packet(answer).payload
 
     def standing(self) -> dict[str, str]:
@@ -75,8 +82,8 @@ def test_rules_before_payload(router: Router) -> None:
     router.kernel.is_refusing = True
     assert router.send_out(invite(PHONE, OFFER)) is None
     assert router.standing() == {}
-    assert len(router.daemon.table) == 0
-    assert router.daemon.gateway.counters[Reason.COMMIT_FAILED] == 1
+    assert len(router.gateway.table) == 0
+    assert router.gateway.counters[Reason.COMMIT_FAILED] == 1
     router.kernel.is_refusing = False
     left = router.send_out(invite(PHONE, OFFER))
     assert left is not None and f"c=IN IP4 {EXTERNAL}".encode() in left
@@ -109,7 +116,7 @@ def test_touch_only_what_you_edit() -> None:
 )
 def test_never_worse_than_absent(router: Router, payload: bytes) -> None:
     raw = packet(payload)
-    assert router.daemon.handle(raw, LAN, WAN) is raw
+    assert router.path.handle(raw, LAN, WAN) is raw
     assert router.standing() == {}
 
 
@@ -120,13 +127,13 @@ def test_a88_tls_and_secure_websocket_octets_are_not_touched(router: Router) -> 
         b"GET / HTTP/1.1\r\n\r\n",
     ):
         raw = packet(payload, destination=Endpoint(SERVER.address, 5061))
-        assert router.daemon.handle(raw, LAN, WAN) is raw
-    assert router.daemon.gateway.counters[Reason.NOT_SIP] == 3
+        assert router.path.handle(raw, LAN, WAN) is raw
+    assert router.gateway.counters[Reason.NOT_SIP] == 3
 
 
 def test_never_worse_than_absent_for_what_is_no_datagram(router: Router) -> None:
     for raw in (b"", b"\x45", packet(b"x" * 50)[:40], b"\x60" + bytes(60)):
-        assert router.daemon.handle(raw, LAN, WAN) is raw
+        assert router.path.handle(raw, LAN, WAN) is raw
 
 
 def test_same_request_same_answer(router: Router) -> None:
@@ -137,9 +144,9 @@ def test_same_request_same_answer(router: Router) -> None:
 def test_no_verdict_without_a_reason(router: Router) -> None:
     payloads = [invite(PHONE, OFFER), register(PHONE), b"nonsense", b"\r\n", request("OPTIONS")]
     for payload in payloads:
-        router.daemon.handle(packet(payload), LAN, WAN)
-    router.daemon.handle(b"\x45", LAN, WAN)
-    counters = router.daemon.gateway.counters
+        router.path.handle(packet(payload), LAN, WAN)
+    router.path.handle(b"\x45", LAN, WAN)
+    counters = router.gateway.counters
     assert sum(counters.values()) == len(payloads) + 1
     assert counters[Reason.REWRITTEN] == 3
     assert counters[Reason.ERROR] == 0

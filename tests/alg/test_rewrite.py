@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from alg.gateway import Side
+from alg.datagram import Side
 from alg.sip.span import apply_edits
 from alg.verdict import Outcome, Reason, Verdict
 from nat_table.endpoint import Endpoint

@@ -9,6 +9,7 @@ import pytest
 from alg.gateway import GatewaySettings
 from alg.sip.message import parse_message
 from alg.verdict import Reason, Verdict
+from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 from tests.alg.playbook import (
     EXTERNAL,
@@ -295,8 +296,13 @@ def test_a81_a_media_port_below_1024_is_denied() -> None:
     assert play.mappings() == {}
 
 
-def test_a77_a_quota_leaves_the_message_alone_and_the_table_as_it_was() -> None:
-    play = Playbook()
+@pytest.mark.parametrize(
+    ("rate", "reason"), [(100_000, Reason.QUOTA), (200, Reason.RATE)], ids=["quota", "rate"]
+)
+def test_a77_a_limit_leaves_the_message_alone_and_the_table_as_it_was(
+    rate: int, reason: Reason
+) -> None:
+    play = Playbook(behavior=Behavior(max_new_per_second=rate))
     media = "".join(f"m=audio {port} RTP/AVP 0\n" for port in range(2000, 2120, 2))
     for number in itertools.count():
         before = play.mappings()
@@ -305,7 +311,7 @@ def test_a77_a_quota_leaves_the_message_alone_and_the_table_as_it_was() -> None:
         outcome = play.outbound(message)
         if outcome.verdict is Verdict.UNCHANGED:
             break
-    assert (outcome.reason, outcome.payload) == (Reason.QUOTA, message)
+    assert (outcome.reason, outcome.payload) == (reason, message)
     assert play.mappings() == before and outcome.changes == ()
 
 

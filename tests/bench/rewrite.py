@@ -10,7 +10,8 @@ import random
 import statistics
 import time
 
-from alg.gateway import Datagram, Gateway, GatewaySettings, Side
+from alg.datagram import Datagram, Side
+from alg.gateway import Gateway, GatewaySettings
 from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alg.gateway import Side
+from alg.datagram import Side
 from alg.verdict import Outcome, Verdict
 from nat_table.changes import Refreshed
 from tests.alg.playbook import PHONE, PHONE_2, SERVER, Playbook, invite, request, response, sdp
@@ -85,11 +85,14 @@ def test_a_message_from_outside_opens_nothing() -> None:
     assert media(play) == set()
 
 
-def test_a61_a_call_has_no_hidden_limit_of_an_hour() -> None:
+def test_a43_a_call_on_hold_lives_for_two_hours_without_any_packet() -> None:
     play = Playbook()
     call_out(play)
-    play.wait(12 * 3600)
+    play.wait(7200)
     assert media(play) == AUDIO
+    play.wait(60)
+    assert media(play) == set()
+    assert play.gateway.call_count == 0
 
 
 def test_an_invite_without_any_answer_ends_after_the_transaction() -> None:

@@ -1,0 +1,63 @@
+"""What one message named, for the dialogs: Contacts, bindings, and the lines of its descriptions.
+
+Whoever translates the message (`alg.mappings`) takes the notes on the way; nothing is read twice.
+"""
+
+from __future__ import annotations
+
+from alg.dialogs.host import unicast_address
+from alg.dialogs.offer_answer import Line
+from alg.sdp.session import DISCARD_PORT, Media, SessionDescription
+from nat_table.binding import Binding, Kind
+from nat_table.endpoint import Endpoint
+
+
+class Notes:
+    """What one message named: our Contacts with their expires, bindings, and the media lines."""
+
+    __slots__ = ("contacts", "is_wildcard", "lines", "media", "signalling")
+
+    def __init__(self) -> None:
+        self.contacts: dict[Binding, list[int | None]] = {}
+        self.is_wildcard = False
+        self.signalling: dict[Endpoint, Binding] = {}
+        self.media: dict[Endpoint, Binding] = {}
+        self.lines: list[Line] = []
+
+    def name(self, binding: Binding, expires: int | None) -> None:
+        """Takes a Contact in."""
+        self.contacts.setdefault(binding, []).append(expires)
+
+    def lifetimes(self, default: int) -> dict[Binding, int]:
+        """Returns the seconds that each binding is named for, `default` where nothing is written.
+
+        The longest counts where several Contacts are one binding: two accounts on one phone, or an
+        old Contact that is removed while its successor is registered.
+        """
+        return {
+            binding: max(default if seconds is None else seconds for seconds in named)
+            for binding, named in self.contacts.items()
+        }
+
+    def describe(self, session: SessionDescription) -> None:
+        """Takes in the lines of a session description, whoever wrote it."""
+        self.lines += map(_line, session.media)
+
+    def come_from(self, binding: Binding | None) -> None:
+        """Takes in what the message itself comes from, if that is mapped for signalling."""
+        if binding is not None and binding.kind is Kind.SIP:
+            self.signalling[binding.internal] = binding
+
+
+def _line(stream: Media) -> Line:
+    rtp, rtcp = _reachable(stream, stream.port), _reachable(stream, stream.rtcp_port)
+    return Line(rtp, rtcp, stream.count, stream.port == 0, stream.is_mux)
+
+
+def _reachable(stream: Media, port: int) -> Endpoint | None:
+    """Returns the stream's address with a port of it, if both say where to send."""
+    address = stream.connection
+    if address is None or address.family != 4 or port in (0, DISCARD_PORT) or stream.is_tcp:
+        return None
+    host = unicast_address(address.text)
+    return None if host is None else Endpoint(host, port)

@@ -1,0 +1,93 @@
+"""What the kernel has taken is noted for the store, the newest state of each mapping once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from alg.daemon.ledger import MAPPING, Ledger, decode_row
+from nat_table.behavior import Behavior
+from nat_table.binding import Binding, Kind, Owner
+from nat_table.endpoint import Endpoint, Transport
+from nat_table.table import NatTable
+from rules.backend import CommitFailed
+from rules.memory import MemoryBackend
+from rules.settings import Settings
+
+PHONE, PHONE_2 = Endpoint("10.0.0.20", 5060), Endpoint("10.0.0.21", 5060)
+REGISTRAR = Endpoint("203.0.113.10", 5060)
+OWNER = Owner("registration", "a@10.0.0.20")
+
+
+class Router:
+    """A table, a kernel in memory, and the ledger between them."""
+
+    def __init__(self) -> None:
+        self.table = NatTable(["203.0.113.1"], Behavior(), random.Random(1))
+        self.kernel = MemoryBackend(Settings(("lan0",), "wan0", ("203.0.113.1",)))
+        self.ledger = Ledger(self.table, self.kernel)
+
+    def bind(self, phone: Endpoint, until: float = 60.0) -> Binding:
+        binding = self.table.bind(
+            Transport.UDP, phone, Kind.SIP, OWNER, now=0.0, expires_at=until, remotes=(REGISTRAR,)
+        )
+        self.ledger.commit(self.table.take_changes())
+        return binding
+
+
+@pytest.fixture
+def router() -> Router:
+    return Router()
+
+
+def test_a33_a_row_comes_back_as_it_was(router: Router) -> None:
+    binding = router.bind(PHONE)
+    ((key, row),) = router.ledger.take_rows().items()
+    assert key == (MAPPING, "udp 10.0.0.20:5060")
+    assert row is not None
+    assert decode_row(row) == (binding, router.table.pinholes(binding))
+
+
+def test_only_what_has_changed_is_given_and_the_newest_state_of_it(router: Router) -> None:
+    router.bind(PHONE)
+    router.bind(PHONE_2)
+    assert len(router.ledger.take_rows()) == 2
+    assert router.ledger.take_rows() == {}
+    router.bind(PHONE, 90.0)
+    router.bind(PHONE, 120.0)
+    ((_, row),) = router.ledger.take_rows().items()
+    assert row is not None
+    _, (pinhole,) = decode_row(row)
+    assert pinhole.expires_at == 120.0
+    assert len(router.ledger.take_rows(has_all=True)) == 2
+
+
+def test_what_is_closed_is_gone(router: Router) -> None:
+    binding = router.bind(PHONE)
+    router.table.close(binding, OWNER, 1.0)
+    router.ledger.commit(router.table.take_changes())
+    assert router.ledger.take_rows() == {(MAPPING, "udp 10.0.0.20:5060"): None}
+
+
+def test_what_the_kernel_refuses_is_not_noted(router: Router) -> None:
+    router.kernel.is_refusing = True
+    with pytest.raises(CommitFailed):
+        router.bind(PHONE)
+    assert router.ledger.take_rows() == {}
+
+
+def test_the_kernel_is_made_equal_to_the_table(router: Router) -> None:
+    router.bind(PHONE)
+    router.bind(PHONE_2)
+    standing = router.kernel.listing()
+    router.kernel.uninstall()
+    for _ in router.ledger.reconcile():
+        pass
+    assert router.kernel.listing() == standing
+
+
+@pytest.mark.parametrize("row", [b"", b"\x00", b"\x92\x01\x02", b"\xc1" * 20, b'{"a": 1}'])
+def test_bytes_that_are_no_row_are_refused(row: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_row(row)
