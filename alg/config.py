@@ -36,9 +36,14 @@ Network = Annotated[str, Meta(pattern=rf"\A{_OCTET}(\.{_OCTET}){{3}}(/(3[0-2]|[1
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ports = Annotated[tuple[Port, ...], Meta(description="a list of ports from 1 to 65535")]
 Timeout = Annotated[float, Meta(ge=1, le=604800, description="seconds, from 1 to 604800")]
+Networks = Annotated[
+    tuple[Network, ...],
+    Meta(description='a list of IPv4 addresses or networks, such as ["198.51.100.0/24"]'),
+]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000, description="a number from 1 to 1000000")]
 
 DEFAULT_CONTROL = "/run/sipnat/control.sock"
+DEFAULT_STORE = "/var/lib/sipnat/state.db"
 
 # What concerns the table has its default there, and the pool ends where the fence begins.
 _TABLE = Behavior()
@@ -58,6 +63,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(min_length=1, description='a list of interface names, such as ["lan0"]'),
     ]
     external: Interface
+    external_addresses: Annotated[
+        tuple[Address, ...],
+        Meta(description="a list of IPv4 addresses of the external interface"),
+    ] = ()
     control: Annotated[
         str,
         # The 108 bytes of sun_path, less the closing zero.
@@ -83,20 +92,46 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tuple[Address, ...],
         Meta(description='a list of IPv4 addresses, such as ["192.168.1.5"]'),
     ] = ()
-    hands_off: Annotated[
-        tuple[Network, ...],
-        Meta(description='a list of IPv4 addresses or networks, such as ["198.51.100.0/24"]'),
-    ] = ()
+    hands_off: Networks = ()
+    routed: Networks = ()
+    signalling_filter: Annotated[
+        Literal["address-dependent", "endpoint-independent"],
+        Meta(description='"address-dependent" or "endpoint-independent"'),
+    ] = "address-dependent"
+    servers: Networks = ()
+    media_filter: Annotated[
+        Literal["endpoint-independent", "address-dependent", "latch"],
+        Meta(description='"endpoint-independent", "address-dependent" or "latch"'),
+    ] = "endpoint-independent"
+    direct_media: Annotated[bool, Meta(description="true or false")] = True
     queue: Annotated[int, Meta(ge=0, le=65535, description="a number from 0 to 65535")] = 5060
     on_failure: Annotated[Literal["pass", "hold"], Meta(description='"pass" or "hold"')] = "pass"
+    install_accept: Annotated[Literal["none", "auto"], Meta(description='"none" or "auto"')] = (
+        "none"
+    )
+    on_address_change: Annotated[Literal["move", "drop"], Meta(description='"move" or "drop"')] = (
+        "move"
+    )
+    store: Annotated[
+        str,
+        Meta(pattern=r"\A[ -~]{0,1000}\Z", description='a path, or "" for none'),
+    ] = DEFAULT_STORE
     flow_timeout: Timeout = _TABLE.flow_timeout
     registration_timeout: Timeout = 3600.0
     ringing_timeout: Timeout = 300.0
+    idle_call_timeout: Timeout = 7200.0
+    quarantine_timeout: Timeout = _TABLE.quarantine_timeout
     max_message_size: Annotated[
         int, Meta(ge=1024, le=65535, description="a number of bytes from 1024 to 65535")
     ] = 65535
     max_mappings: Limit = _TABLE.max_mappings
     max_mappings_per_host: Limit = _TABLE.max_mappings_per_host
+    max_new_mappings_per_second: Limit = _TABLE.max_new_per_second
+    max_calls_per_host: Limit = 1024
+    max_unanswered_per_host: Limit = 256
+    max_registrations_per_host: Limit = 1024
+    max_media_streams: Annotated[int, Meta(ge=1, le=64, description="a number from 1 to 64")] = 64
+    max_packets_per_source: Limit = 1000
 
     @property
     def pool(self) -> tuple[int, int]:

@@ -1,0 +1,16 @@
+"""The daemon: where the engine, the kernel side and the outside world are put together.
+
+    process.py      what is started in which order, and stopped in the other
+    settings.py     the configuration, as each part wants it
+    packet_path.py  one packet from the queue and back
+    ledger.py       changes of the table: into the kernel, and into the store
+    restart.py      what an earlier run left: taken over, or set right
+    upkeep.py       what has to be done now and then, and when the kernel tells of something
+
+This is the only package of `alg` that imports `rules`.
+"""
+
+from alg.daemon.process import run_daemon
+from alg.daemon.settings import StartError, ruleset_text
+
+__all__ = ["StartError", "ruleset_text", "run_daemon"]

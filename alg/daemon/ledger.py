@@ -1,0 +1,94 @@
+"""Changes of the table: into the kernel at once, and noted for the store.
+
+The store wants the newest state of each mapping that has changed, not the changes: so only the
+internal endpoints are noted, and their rows are made when the store is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from nat_table.binding import Binding
+from nat_table.changes import Change, Closed, Opened
+from nat_table.endpoint import Endpoint, Transport
+from nat_table.snapshot import Row, row_of
+from nat_table.table import NatTable
+from rules.backend import Backend
+
+log = logging.getLogger("sipnat")
+
+MAPPING = "mapping"
+"""The kind under which the store keeps mappings."""
+
+Key = tuple[str, str]
+
+
+class Ledger:
+    """Commits changes, and knows which mappings the store has not learned of yet."""
+
+    def __init__(self, table: NatTable, backend: Backend, *, has_store: bool = True) -> None:
+        self._table = table
+        self._backend = backend
+        self._has_store = has_store
+        self._touched: dict[tuple[Transport, Endpoint], None] = {}
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Makes the kernel follow; raises CommitFailed where it does not, and notes nothing."""
+        self._backend.commit(changes)
+        self.note(changes)
+
+    def reconcile(self) -> Iterator[None]:
+        """Makes the kernel equal to the table, in steps; raises CommitFailed."""
+        return self._backend.reconcile(
+            (binding, {remote.address for each in pinholes for remote in each.remotes})
+            for binding in self._table.bindings()
+            if (pinholes := self._table.pinholes(binding))
+        )
+
+    def note(self, changes: Sequence[Change]) -> None:
+        """Notes changes that the kernel knows of already."""
+        for change in changes:
+            binding = change.binding
+            if self._has_store:
+                self._touched[binding.transport, binding.internal] = None
+            if isinstance(change, Opened | Closed):
+                what = "opened" if isinstance(change, Opened) else "closed"
+                log.info(
+                    "%s %s %s <-> %s", what, binding.kind.value, binding.internal, binding.external
+                )
+
+    def touch(self, bindings: Iterable[Binding]) -> None:
+        """Notes that the store is wrong about these mappings."""
+        for binding in bindings:
+            self._touched[binding.transport, binding.internal] = None
+
+    def take_rows(self, *, has_all: bool = False) -> dict[Key, bytes | None]:
+        """Returns rows of mappings: of all, or of those that have changed since the last call.
+
+        None stands for one that is gone.
+        """
+        touched, self._touched = self._touched, {}
+        if has_all:
+            touched = dict.fromkeys((b.transport, b.internal) for b in self._table.bindings())
+        return {
+            (MAPPING, f"{transport.label} {internal}"): self._row(transport, internal)
+            for transport, internal in touched
+        }
+
+    def _row(self, transport: Transport, internal: Endpoint) -> bytes | None:
+        binding = self._table.look_up_internal(transport, internal)
+        if binding is None:
+            return None
+        return msgspec.msgpack.encode(row_of(self._table, binding))
+
+
+_DECODER = msgspec.msgpack.Decoder(Row)
+
+
+def decode_row(encoded: bytes) -> Row:
+    """Decodes what `take_rows` made; raises ValueError (as msgspec.DecodeError is one)."""
+    row: Row = _DECODER.decode(encoded)
+    return row

@@ -1,0 +1,220 @@
+"""What is started in which order, and stopped in the other.
+
+Start: the store, control socket (they show whether another sipnat runs), the queue, then the rules;
+the capture rules come last, so that no packet is queued before somebody listens. Stop: the capture
+rules go first, packets already queued are answered, then everything else is let go. Mappings and
+the rules that serve them stay in the kernel: calls go on while the daemon is down, and the next one
+takes them over. Whatever was made before a failed start is undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from alg.config import Config
+from alg.daemon import restart
+from alg.daemon.ledger import MAPPING, Key, Ledger
+from alg.daemon.packet_path import PacketPath, Sides
+from alg.daemon.settings import StartError, gateway_settings, kernel_settings, table_behavior
+from alg.daemon.upkeep import Upkeep
+from alg.gateway import Gateway
+from alg.io.clock import now
+from alg.io.control import ControlError, ControlServer, RequestRefused
+from alg.io.queue import PacketQueue, QueueBusy
+from alg.io.store import Store, StoreInUse, boot_id
+from nat_table.binding import Binding
+from nat_table.snapshot import mapping_row
+from nat_table.table import NatTable
+from rules.backend import InstallFailed, KernelBackend
+from rules.interfaces import is_forwarding
+from rules.netlink import KernelRefused
+from rules.settings import Settings
+from rules.watch import Watch
+
+log = logging.getLogger("sipnat")
+
+_CLAIM = "\0sipnat"
+_CREDENTIALS = struct.Struct("3i")  # process, user, group (unix(7))
+
+ROW_VERSION = 1
+"""Raised when the meaning of a stored row changes; rows of another version are not read."""
+
+
+def run_daemon(config: Config) -> int:
+    """Runs the gateway until SIGTERM or SIGINT; returns 0. Raises StartError."""
+    logging.basicConfig(
+        level=config.log_level.upper(), stream=sys.stderr, format="sipnat: %(message)s"
+    )
+    if os.geteuid() != 0 and not _has_net_admin():
+        raise StartError("root is needed to take packets from the kernel: run it with sudo")
+    settings = kernel_settings(config)
+    return asyncio.run(_serve(config, settings, KernelBackend(settings)))
+
+
+async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> int:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with contextlib.AsyncExitStack() as stack:
+        # What is taken over stays: having it looked through again and again would take seconds.
+        gc.disable()
+        listing = loop.run_in_executor(None, _standing, backend)
+        store = Store(config.store, boot_id(), ROW_VERSION) if config.store else None
+        rows = {}
+        if store is not None:
+            rows = _load(store)
+            stack.callback(store.close)
+        stored = restart.stored_mappings(rows)
+        addresses = restart.addresses(stored, settings.external_addresses)
+        behavior = table_behavior(config, settings)
+        table = NatTable(addresses, behavior, random.SystemRandom())
+        gateway = Gateway(gateway_settings(config, addresses), table, backend.masqueraded)
+        ledger = Ledger(table, backend, has_store=store is not None)
+        sides = Sides(config.internal, config.external)
+        control = ControlServer(config.control, {"show": partial(_mappings, table)})
+        try:
+            await control.start()
+        except ControlError as error:
+            raise StartError(str(error)) from error
+        stack.push_async_callback(control.stop)
+        stack.callback(_claim_namespace().close)
+        path = PacketPath(gateway, ledger, sides.of)
+        try:
+            queue = PacketQueue(config.queue, path.handle, settings.is_fail_open)
+        except QueueBusy as error:
+            raise StartError(
+                f"queue {config.queue} cannot be bound: another program, perhaps another sipnat, "
+                f"has it; set `queue` to another number ({error})"
+            ) from error
+        stack.callback(queue.close)
+        watch = Watch()
+        stack.callback(watch.close)
+        try:
+            standing = await listing
+            backend.install()
+        except (InstallFailed, KernelRefused) as error:
+            raise StartError(str(error)) from error
+        stack.callback(_release, backend, queue)
+        moment = now()
+        waiting_time = config.registration_timeout
+        difference = restart.take_over(table, stored, standing, waiting_time, moment)
+        ledger.touch((*difference.closed, *difference.unknown))
+        if store is not None:
+            gateway.restore({key: row for key, row in rows.items() if key[0] != MAPPING}, moment)
+        upkeep = Upkeep(
+            config, settings, gateway, backend, ledger, sides, store, watch, difference.unknown
+        )
+        upkeep.start(is_kernel_empty=standing is None)
+        stack.callback(upkeep.stop)
+
+        def serve_packets() -> None:
+            queue.serve()
+            upkeep.save_soon()
+
+        for descriptor, serve in ((queue.fileno(), serve_packets), (watch.fileno(), upkeep.heed)):
+            loop.add_reader(descriptor, serve)
+            stack.callback(loop.remove_reader, descriptor)
+        gc.freeze()
+        gc.enable()
+        log.info(
+            "%s <-> %s (%s), SIP ports %s, other ports from %d-%d, packets from %s",
+            " ".join(config.internal),
+            config.external,
+            " ".join(settings.external_addresses),
+            " ".join(map(str, config.sip_ports)),
+            *config.pool,
+            "nft queue" if backend.is_native_queue else "iptables NFQUEUE (nft has no queue here)",
+        )
+        if not is_forwarding():
+            log.warning("this machine does not forward packets: sysctl net.ipv4.ip_forward=1")
+        print("ready", flush=True)
+        _notify("READY=1")
+        await upkeep.run(stopped)
+        _notify("STOPPING=1")
+        log.info("stopping; %d mappings stay in the kernel", len(table))
+    return 0
+
+
+def _standing(backend: KernelBackend) -> list[Binding] | None:
+    """Returns the mappings in the kernel, None where our rules are gone."""
+    return backend.listing() if backend.is_installed(is_thorough=False) else None
+
+
+def _load(store: Store) -> dict[Key, bytes]:
+    try:
+        return store.load()
+    except StoreInUse as error:
+        raise StartError(str(error)) from error
+
+
+def _claim_namespace() -> socket.socket:
+    """Keeps another sipnat out that shares the kernel's table with this one and nothing else.
+
+    An abstract socket belongs to the network namespace, as the table does, and ends with the
+    process (unix(7)). Anybody may take its name, so who has it must be of our own user to count.
+    """
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(_CLAIM)
+        claim.listen()
+    except OSError:
+        with claim, socket.socket(socket.AF_UNIX) as other, contextlib.suppress(ConnectionError):
+            other.connect(_CLAIM)
+            packed = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            if _CREDENTIALS.unpack(packed)[1] == os.geteuid():
+                raise StartError(
+                    "another sipnat is running in this network namespace, and there is one table "
+                    "for both"
+                ) from None
+        log.warning("somebody else has the name of sipnat's socket, so a second one can start")
+    return claim
+
+
+def _mappings(table: NatTable, request: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """Yields the rows of `show mappings`."""
+    if request.get("what") != "mappings":
+        raise RequestRefused("there is only 'mappings' to show")
+    return (
+        mapping_row(binding, pinholes, now())
+        for binding in table.bindings()
+        if (pinholes := table.pinholes(binding))
+    )
+
+
+def _release(backend: KernelBackend, queue: PacketQueue) -> None:
+    """Takes the capture rules out and answers what was queued before."""
+    backend.release_capture()
+    queue.serve()
+
+
+def _notify(state: str) -> None:
+    """Tells systemd, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect(address)
+        sender.send(state.encode())
+
+
+def _has_net_admin() -> bool:
+    """Whether CAP_NET_ADMIN (bit 12) is effective."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) & 1 << 12)
+    return False

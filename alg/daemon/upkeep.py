@@ -1,0 +1,286 @@
+"""What has to be done beside packets: on time, and when the kernel tells of something.
+
+    expire      what has ended by itself goes, from the kernel too
+    save        what has changed goes to the store
+    review      calls that say nothing are kept while their media flows
+    restore     rules and mappings go back where somebody has flushed them
+    follow      mappings move along when the external address changes
+
+The packet path waits for none of it longer than for one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from alg.config import Config
+from alg.daemon.ledger import Ledger
+from alg.daemon.packet_path import Sides
+from alg.daemon.restart import ORPHAN, ORPHAN_TIMEOUT
+from alg.gateway import Gateway
+from alg.io.clock import now
+from alg.io.store import Store
+from nat_table.binding import Binding, Kind
+from nat_table.changes import Change
+from nat_table.table import NatTable
+from rules.accept import Acceptance
+from rules.backend import Backend, CommitFailed, InstallFailed, Refusal
+from rules.interfaces import InterfaceMissing, NoAddress, external_addresses
+from rules.netlink import KernelRefused
+from rules.settings import Settings
+from rules.watch import Overrun, Watch
+
+log = logging.getLogger("sipnat")
+
+TICK = 0.5
+SAVE_DELAY = 0.05
+CHECK_INTERVAL = 5.0
+REVIEW_INTERVAL = 20.0
+MAX_REFUSALS_LOGGED = 10
+REFUSED_SIGNALLING = (
+    "%s was kept from %s %s: no phone has dealt with it; if it may call, add it to `servers`"
+)
+REFUSED_MEDIA = "%s was kept from the media at %s %s, as `media_filter` says"
+
+
+class Upkeep:
+    """Keeps the kernel, the store and the engine in step."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        gateway: Gateway,
+        backend: Backend,
+        ledger: Ledger,
+        sides: Sides,
+        store: Store | None,
+        watch: Watch,
+        orphans: Sequence[Binding],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._gateway = gateway
+        self._backend = backend
+        self._ledger = ledger
+        self._sides = sides
+        self._store = store
+        self._watch = watch
+        self._orphans = [each for each in orphans if each.kind is not Kind.SIP]
+        self._acceptance = Acceptance(settings)
+        self._is_behind = False
+        self._saving: asyncio.TimerHandle | None = None
+        self._next_check = now()
+        self._next_review = now()
+
+    @property
+    def _table(self) -> NatTable:
+        return self._gateway.table
+
+    def start(self, *, is_kernel_empty: bool) -> None:
+        """Makes kernel and table equal after a restart, before the first packet.
+
+        Where the kernel has kept the mappings, what one may lack is put back in the background.
+        """
+        self.follow()
+        self._is_behind = True
+        if self._config.install_accept == "auto":
+            self.accept()
+        else:
+            self._acceptance.remove()  # those of an earlier run
+        if is_kernel_empty:
+            try:
+                for _ in self._ledger.reconcile():
+                    pass
+                self._is_behind = False
+            except CommitFailed as error:
+                self._fall_behind("mappings of an earlier run", error)
+
+    def stop(self) -> None:
+        """Saves what is left to be saved, and takes our rules out of other programs' chains.
+
+        Not while there are calls: a firewall without them may cut audio that flows.
+        """
+        self.save()
+        if self._config.install_accept == "auto":
+            if any(binding.kind is not Kind.SIP for binding in self._table.bindings()):
+                log.info("calls are up, so the rules in other firewalls stay for them")
+            else:
+                self._acceptance.remove()
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Does what is due, twice a second, until it is told to stop."""
+        while not stopped.is_set():
+            try:
+                await self.expire()
+                self.save_soon()
+                is_thorough = now() >= self._next_check
+                if not self._backend.is_installed(is_thorough=is_thorough):
+                    log.warning("somebody has removed sipnat's rules; they are installed again")
+                    await self.restore()
+                elif self._is_behind and is_thorough:
+                    await self.reconcile()
+                if is_thorough:
+                    self._next_check = now() + CHECK_INTERVAL
+                    self.check()
+                if now() >= self._next_review:
+                    self._next_review = now() + REVIEW_INTERVAL
+                    await self.review()
+            except Exception:
+                log.exception("the kernel may not follow the table because of an error")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopped.wait(), TICK)
+
+    def heed(self) -> None:
+        """Takes what the kernel tells of: a link or an address has changed."""
+        events = self._watch.events()
+        self._sides.forget()
+        name = self._config.external
+        if any(isinstance(event, Overrun) or event.interface == name for event in events):
+            try:
+                self.follow()
+            except Exception:
+                log.exception("mappings may not follow the external address because of an error")
+
+    async def expire(self) -> None:
+        """Lets go of what has expired, some at a time."""
+        moment = now()
+        while (due := self._gateway.next_timer()) is not None and due <= moment:
+            self._commit(self._gateway.handle_timer(moment), "the end of mappings")
+            await asyncio.sleep(0)
+
+    def save_soon(self) -> None:
+        """Has the store written in a moment, with whatever changes until then."""
+        if self._store is not None and self._saving is None:
+            self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY, self.save)
+
+    def save(self) -> None:
+        """Gives the store what has changed."""
+        self._saving = None
+        if self._store is None:
+            return
+        has_all = self._store.is_incomplete
+        rows = self._ledger.take_rows(has_all=has_all) | self._gateway.take_touched(has_all=has_all)
+        if has_all:
+            self._store.save_all({key: row for key, row in rows.items() if row is not None})
+        elif rows:
+            self._store.save(rows)
+
+    def check(self) -> None:
+        """Looks after our rules in other programs' chains, and says whom filtering has refused."""
+        if self._config.install_accept == "auto":
+            self.accept()
+        refused = [(line, each) for each in self._backend.refused() if (line := self._advice(each))]
+        for line, (source, transport, internal) in refused[:MAX_REFUSALS_LOGGED]:
+            log.info(line, source, transport.label, internal)
+        if len(refused) > MAX_REFUSALS_LOGGED:
+            log.info("%d others were kept out too", len(refused) - MAX_REFUSALS_LOGGED)
+
+    def accept(self) -> None:
+        """Has other firewalls on this router let calls through, if they do not already."""
+        for firewall in self._acceptance.install():
+            log.info("%s lets calls through, by a rule marked sipnat", firewall)
+
+    def _advice(self, refusal: Refusal) -> str:
+        """Returns what to say of it: nothing about late packets of a call that is over."""
+        _, transport, internal = refusal
+        binding = self._table.look_up_internal(transport, internal)
+        if binding is None:
+            return ""
+        return REFUSED_SIGNALLING if binding.kind is Kind.SIP else REFUSED_MEDIA
+
+    async def review(self) -> None:
+        """Keeps calls that say nothing, and media without a call, while packets flow."""
+        due = self._gateway.calls_to_review(now())
+        if not due and not self._orphans:
+            return
+        try:
+            flowing = await asyncio.to_thread(self._backend.flowing)
+        except KernelRefused as refusal:
+            log.warning("whether media flows is not known, so all calls are kept: %s", refusal)
+            flowing = None
+        moment = now()
+        self._commit(self._gateway.keep_calls(flowing, moment), "calls that go on")
+        self._orphans = [each for each in self._orphans if self._table.pinholes(each)]
+        for binding in self._orphans:
+            if flowing is None or binding.internal in flowing:
+                self._table.refresh(binding, ORPHAN, moment + ORPHAN_TIMEOUT)
+        self._ledger.note(self._table.take_changes())
+
+    async def restore(self) -> None:
+        """Puts rules and mappings back where somebody has flushed the ruleset.
+
+        Flows that stand in conntrack have gone on meanwhile; new ones and signalling have not.
+        """
+        try:
+            self._backend.install()
+        except InstallFailed as error:
+            self._fall_behind("the rules", error)
+        else:
+            await self.reconcile()
+
+    async def reconcile(self) -> None:
+        """Makes the kernel equal to the table, with time for packets in between."""
+        try:
+            for _ in self._ledger.reconcile():
+                await asyncio.sleep(0)
+            self._is_behind = False
+        except CommitFailed as error:
+            self._fall_behind("the mappings", error)
+
+    def follow(self) -> None:
+        """Moves the mappings where the only external address is another one by now (A33)."""
+        former, *others = self._gateway.external_addresses
+        if others:
+            return
+        try:
+            addresses = self._config.external_addresses or external_addresses(self._config.external)
+        except (InterfaceMissing, NoAddress) as error:
+            log.warning("%s; calls wait until there is one", error)
+            return
+        if former not in addresses:
+            self._change_address(former, addresses[0])
+
+    def _change_address(self, former: str, address: str) -> None:
+        gateway, table, moment = self._gateway, self._table, now()
+        registered = gateway.registered()
+        if self._config.on_address_change == "drop":
+            for binding in table.bindings():
+                for pinhole in table.pinholes(binding):
+                    table.close(binding, pinhole.owner, moment)
+        moved = table.move(former, address, moment)
+        gateway.move_address(former, address, moved)
+        self._settings = replace(self._settings, external_addresses=(address,))
+        changes = table.take_changes()
+        self._sides.forget()
+        try:
+            self._backend.reconfigure(self._settings)
+        except (InstallFailed, KernelRefused) as error:
+            self._fall_behind("rules for the new address", error)
+        self._commit(changes, "mappings with the new address")
+        log.warning(
+            "the external address is %s, it was %s; %d mappings moved",
+            address,
+            former,
+            len(moved),
+        )
+        for internal, external in registered:
+            log.warning("%s was registered as %s and must register again", internal, external)
+
+    def _commit(self, changes: Sequence[Change], what: str) -> None:
+        if not changes:
+            return
+        try:
+            self._ledger.commit(changes)
+        except CommitFailed as error:
+            self._ledger.note(changes)
+            self._fall_behind(what, error)
+
+    def _fall_behind(self, what: str, error: Exception) -> None:
+        """Takes note that the kernel is not as the table says, to be mended before long."""
+        self._is_behind = True
+        log.error("the kernel did not take %s, which is tried again: %s", what, error)
