@@ -32,7 +32,6 @@ from tests.lab.message import (
     response_destination,
     stamp_via,
     uri_endpoint,
-    uri_user,
     via_sent_by,
 )
 from tests.lab.namespace import Namespace
@@ -336,28 +335,6 @@ class SipAgent(Closable):
         first_hop = (*dialog.route_set, invite.uri)[0]
         destination = self._proxy or uri_endpoint(bare_uri(first_hop))
         self._transmit(encode(Message(f"ACK {invite.uri} SIP/2.0", lines)), destination)
-
-
-class Registrar(SipAgent):
-    """A SIP server that remembers each phone's Contact and calls it verbatim."""
-
-    def __init__(self, namespace: Namespace, address: str, *, media_port: int = 40000) -> None:
-        super().__init__(namespace, "server", address, media_port=media_port)
-        self.registrations: dict[str, str] = {}
-
-    def accept_registration(self, *, expires: int = 3600, timeout: float = 5.0) -> Message:
-        """Expects a REGISTER, keeps its Contact and grants it for `expires` seconds."""
-        request = self.expect("REGISTER", timeout=timeout)
-        self.registrations[uri_user(bare_uri(request["To"]))] = bare_uri(request["Contact"])
-        self.reply(request, 200, headers=[("Contact", f"{request['Contact']};expires={expires}")])
-        return request
-
-    def call(self, user: str, *, sdp: bytes = b"") -> Message:
-        """Invites a registered phone at the Contact that it registered."""
-        contact = self.registrations[user]
-        return self.send(
-            "INVITE", f"sip:{user}@{self.endpoint.address}", uri=contact, sdp=sdp or self.offer()
-        )
 
 
 def wait_until(is_true: Callable[[], bool], timeout: float) -> bool:

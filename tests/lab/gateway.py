@@ -24,14 +24,22 @@ class GatewayFailed(AssertionError):
 
 
 class Gateway(Closable):
-    """`sipnat run` in the router's namespace; `log` is what it printed since it last started."""
+    """`sipnat run` in the router's namespace; `log` is what it printed since it last started.
 
-    def __init__(self, router: Namespace, *options: str) -> None:
+    Its configuration file is made of `keys`; what it stores is gone with it.
+    """
+
+    def __init__(self, router: Namespace, *options: str, **keys: object) -> None:
         self.log: list[str] = []
         self._router = router
         self._options = options
         self._directory = tempfile.TemporaryDirectory(prefix="sipnat-lab-")
+        # Whoever runs sipnat, it is not the configuration that he must not read.
+        Path(self._directory.name).chmod(0o755)
         self.control = str(Path(self._directory.name, "control.sock"))
+        self._config = Path(self._directory.name, "sipnat.toml")
+        self.store = str(Path(self._directory.name, "state.db"))
+        self.configure(**keys)
         self._is_ready = threading.Event()
         self._process: subprocess.Popen[str] | None = None
         self._reader = threading.Thread()
@@ -39,6 +47,14 @@ class Gateway(Closable):
     def __enter__(self) -> Self:
         self.start()
         return self
+
+    def configure(self, **keys: object) -> None:
+        """Writes another configuration, for the next start."""
+        keys = {"store": self.store, **keys}
+        self._config.write_text(
+            # Strings, numbers, booleans and lists of them look in TOML as they do in JSON.
+            "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        )
 
     def start(self, timeout: float = 15.0) -> None:
         """Starts the process and returns when it says that it handles packets."""
@@ -61,7 +77,7 @@ class Gateway(Closable):
         """Returns the command line."""
         return [
             *(SIPNAT, "run", "--internal", INTERNAL_INTERFACE, "--external", EXTERNAL_INTERFACE),
-            *("--control", self.control, *self._options),
+            *("--control", self.control, "--config", str(self._config), *self._options),
         ]
 
     @property
@@ -84,15 +100,15 @@ class Gateway(Closable):
         self._end(signal.SIGKILL, 10.0)
 
     def close(self) -> None:
-        """Ends the process however it stands and removes its control socket."""
+        """Ends the process however it stands and removes its files."""
         if self.is_running:
             self.kill()
         self._directory.cleanup()
 
-    def show_mappings(self) -> list[dict[str, Any]]:
-        """Returns what `sipnat show mappings --json` prints."""
+    def show_mappings(self, *kinds: str) -> list[dict[str, Any]]:
+        """Returns what `sipnat show mappings --json` prints, all of it or what is of `kinds`."""
         rows: list[dict[str, Any]] = json.loads(self.show("mappings", "--json"))
-        return rows
+        return [row for row in rows if not kinds or row["kind"] in kinds]
 
     def show(self, *arguments: str) -> str:
         """Returns what `sipnat show ...` prints."""

@@ -2,6 +2,7 @@
 
     phones 10.0.0.20, .21    10.0.0.1 router 203.0.113.1     server 203.0.113.10, remotes .11, .12
            [lan] eth0 ------------- lan0 [router] wan0 ------------- eth0 [wan]
+                                                                 stranger 198.51.100.66
 
 The router masquerades by a table of its own, as a router would before sipnat is installed on it.
 """
@@ -22,6 +23,8 @@ EXTERNAL = "203.0.113.1"
 SERVER = "203.0.113.10"
 REMOTE_1 = "203.0.113.11"
 REMOTE_2 = "203.0.113.12"
+STRANGER = "198.51.100.66"
+STRANGERS = "198.51.100.0/24"
 INTERNAL_INTERFACE = "lan0"
 EXTERNAL_INTERFACE = "wan0"
 PROBE_INTERVAL = 0.02
@@ -48,7 +51,7 @@ class Network(Closable):
             self.lan = self._add("lan")
             self.wan = self._add("wan")
             self._wire(INTERNAL_INTERFACE, LAN_ROUTER, self.lan, (PHONE_1, PHONE_2))
-            self._wire(EXTERNAL_INTERFACE, EXTERNAL, self.wan, (SERVER, REMOTE_1, REMOTE_2))
+            self._wire_external()
             _add_route(self.lan, "default", LAN_ROUTER)
             self.router.set_sysctl("net.ipv4.ip_forward", "1")
             if is_masqueraded:
@@ -67,6 +70,41 @@ class Network(Closable):
     def ruleset(self) -> str:
         """Returns the router's whole nft ruleset."""
         return self.router.run("nft", "list", "ruleset")
+
+    def expire_flows_after(self, seconds: int) -> None:
+        """Shortens what conntrack grants to UDP flows, so that a test can see them end."""
+        for name in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
+            self.router.set_sysctl(f"net.netfilter.{name}", str(seconds))
+
+    def add_address(self, namespace: Namespace, interface: str, address: str) -> None:
+        """Gives an interface one more address."""
+        namespace.run("ip", "address", "add", f"{address}/24", "dev", interface)
+
+    def replace_external(self, address: str) -> None:
+        """Does what a DHCP client does with a new lease: one address comes, the other goes."""
+        self.router.set_sysctl(f"net.ipv4.conf.{EXTERNAL_INTERFACE}.promote_secondaries", "1")
+        self.add_address(self.router, EXTERNAL_INTERFACE, address)
+        self.router.run("ip", "address", "delete", f"{EXTERNAL}/24", "dev", EXTERNAL_INTERFACE)
+
+    def blink_external(self) -> None:
+        """Takes the external interface down and up again, as a pulled cable does."""
+        for state in ("down", "up"):
+            self.router.run("ip", "link", "set", EXTERNAL_INTERFACE, state)
+        self._route_external()
+        _wait_until_packets_pass(self.wan, SERVER, self.router, EXTERNAL)
+
+    def remake_external(self) -> None:
+        """Deletes the external interface and makes it anew, as a modem does that is plugged in."""
+        self.router.run("ip", "link", "delete", EXTERNAL_INTERFACE)
+        self._wire_external()
+
+    def _wire_external(self) -> None:
+        far_addresses = (SERVER, REMOTE_1, REMOTE_2, STRANGER)
+        self._wire(EXTERNAL_INTERFACE, EXTERNAL, self.wan, far_addresses)
+        self._route_external()
+
+    def _route_external(self) -> None:
+        _add_route(self.router, STRANGERS, SERVER)
 
     def _add(self, role: str) -> Namespace:
         namespace = Namespace(role)

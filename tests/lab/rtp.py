@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 from nat_table.endpoint import Endpoint
 from tests.lab.closable import Closable
@@ -73,7 +74,9 @@ class RtpStream(Closable):
             VERSION, 0, self.sent & 0xFFFF, (self.sent * SAMPLES) & 0xFFFFFFFF, self._source_id
         )
         self.sent += 1
-        self._socket.sendto(header + b"\xff" * SAMPLES, remote)
+        # Without a route the packet is lost like any other.
+        with suppress(OSError):
+            self._socket.sendto(header + b"\xff" * SAMPLES, remote)
 
     def _receive(self, timeout: float) -> None:
         self._socket.settimeout(timeout)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.lab.gateway import Gateway
 from tests.lab.namespace import exit_on_signals
 from tests.lab.network import PHONE_1, PHONE_2, REMOTE_1, REMOTE_2, SERVER, Network
 from tests.lab.site import Site
+from tests.netns.firewalls import ufw_package, unpack_ufw
 from tests.netns.kernel import Peer, install
 
 
@@ -27,9 +29,10 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def gateway(network: Network) -> Iterator[Gateway]:
-    """Yields the gateway, ready, on the network's router."""
-    with Gateway(network.router) as gateway:
+def gateway(network: Network, request: pytest.FixtureRequest) -> Iterator[Gateway]:
+    """Yields the gateway, ready, on the network's router; the mark `configured` gives it keys."""
+    mark = request.node.get_closest_marker("configured")
+    with Gateway(network.router, **(mark.kwargs if mark else {})) as gateway:
         yield gateway
 
 
@@ -63,3 +66,9 @@ def peers(network: Network) -> Iterator[dict[str, Peer]]:
     yield made
     for peer in made.values():
         peer.udp.close()
+
+
+@pytest.fixture
+def ufw(network: Network, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., str]:
+    """Returns the real ufw, on the network's router; skips where it cannot be had."""
+    return unpack_ufw(network, ufw_package(request.config.cache), tmp_path / "ufw")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,31 +19,11 @@ from tests.lab.network import EXTERNAL, PHONE_1, REMOTE_1, REMOTE_2, Network
 from tests.lab.rtp import RtpStream
 from tests.lab.sdp import media_endpoint, render_sdp
 from tests.lab.site import SERVER_MEDIA_1, SERVER_MEDIA_2, Conversation, Site
+from tests.netns.calls import check_audio, media_is_released
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
-RELEASE_TIMEOUT = 40.0
 QUEUES = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")
-
-
-def rows(gateway: Gateway, *kinds: str) -> list[dict[str, Any]]:
-    """Returns the mappings of these kinds."""
-    return [row for row in gateway.show_mappings() if row["kind"] in kinds]
-
-
-def media_is_released(gateway: Gateway) -> bool:
-    """Tells whether no media mapping is left, waiting as long as the gateway may keep one."""
-    return wait_until(lambda: not rows(gateway, "rtp", "rtcp"), RELEASE_TIMEOUT)
-
-
-def check_audio(talk: Conversation, seconds: float = 1.0) -> None:
-    """Talks on for a while, then checks that every packet arrived from where SDP says."""
-    time.sleep(seconds)
-    talk.stop()
-    assert wait_until(lambda: talk.is_complete, 2.0), (talk.near.sent, talk.far.sent, talk.counts())
-    assert talk.near.sent > 40 * seconds
-    assert set(talk.far.sources) == {talk.external}
-    assert set(talk.near.sources) == {talk.far.endpoint}
 
 
 def queued(network: Network) -> int:
@@ -84,7 +63,7 @@ def test_a19_a23_two_phones_with_equal_ports_call_out_and_are_called(
     called, answer = site.call_in(site.phone_2, sdp=site.server.offer(media=SERVER_MEDIA_2))
     talk_1 = site.talk(site.phone_1, offer, SERVER_MEDIA_1)
     talk_2 = site.talk(site.phone_2, answer, SERVER_MEDIA_2)
-    media = rows(gateway, "rtp")
+    media = gateway.show_mappings("rtp")
     assert {row["call_id"] for row in media} == {out.call_id, called.call_id}
     assert {row["internal"] for row in media} == {"10.0.0.20:4000", "10.0.0.21:4000"}
     assert talk_1.external != talk_2.external
@@ -101,7 +80,7 @@ def test_a19_a23_two_phones_with_equal_ports_call_out_and_are_called(
     site.server.expect(200)
 
     assert media_is_released(gateway)
-    kept = {row["internal"]: row["state"] for row in rows(gateway, "sip")}
+    kept = {row["internal"]: row["state"] for row in gateway.show_mappings("sip")}
     assert kept == {"10.0.0.20:5060": "registered", "10.0.0.21:5060": "registered"}
 
 
@@ -127,7 +106,7 @@ def test_a_repeated_invite_is_rewritten_to_the_same_bytes(site: Site) -> None:
 def test_a37_rtcp_has_a_mapping_next_to_its_rtp(site: Site, gateway: Gateway) -> None:
     _, offer = site.call_out(site.phone_1)
     media = media_endpoint(offer.body)
-    external = {row["kind"]: row["external"] for row in rows(gateway, "rtp", "rtcp")}
+    external = {row["kind"]: row["external"] for row in gateway.show_mappings("rtp", "rtcp")}
     assert external == {"rtp": str(media), "rtcp": f"{media.address}:{media.port + 1}"}
 
     phone = site.network.lan.udp_socket(site.phone_1.media.address, site.phone_1.media.port + 1)
@@ -175,7 +154,7 @@ def test_a64_cancel_ends_the_call_and_its_media_mappings(site: Site, gateway: Ga
     arrived = site.server.expect("INVITE")
     site.server.reply(arrived, 180)
     site.phone_1.expect(180)
-    assert len(rows(gateway, "rtp", "rtcp")) == 2
+    assert len(gateway.show_mappings("rtp", "rtcp")) == 2
 
     site.phone_1.send("CANCEL", call=sent)
     cancelled = site.server.expect("CANCEL")
@@ -204,23 +183,6 @@ def test_a64_a_busy_server_leaves_no_media_mapping(site: Site, gateway: Gateway)
     site.phone_1.expect(486, call=sent)
     site.server.expect("ACK")
     assert media_is_released(gateway)
-
-
-def test_a42_hold_and_resume_keep_the_media_mapping(site: Site) -> None:
-    phone, server = site.phone_1, site.server
-    sent, first = site.call_out(phone)
-    talk = site.talk(phone, first, SERVER_MEDIA_1)
-    for version, direction in ((2, "sendonly"), (3, "sendrecv")):
-        phone.send("INVITE", call=sent, sdp=phone.offer(version=version, direction=direction))
-        again = server.expect("INVITE", call=sent)
-        assert again["To"].partition(";tag=")[2]
-        assert media_endpoint(again.body) == talk.external
-        assert f"a={direction}\r\n".encode() in again.body
-        server.reply(again, 200, sdp=server.offer(version=version))
-        phone.expect(200, call=sent)
-        phone.send("ACK", call=sent)
-        server.expect("ACK", call=sent)
-    check_audio(talk)
 
 
 def test_a_re_invite_from_outside_moves_the_servers_audio(site: Site) -> None:
@@ -253,24 +215,6 @@ def test_a72_options_pass_in_both_directions(site: Site) -> None:
     assert asked.uri == bare_uri(site.phone_1.contact)
     site.phone_1.reply(asked, 200)
     assert uri_endpoint(bare_uri(site.server.expect(200)["Contact"])) == uri_endpoint(contact)
-
-
-def test_a31_a_call_from_another_edge_of_the_provider_reaches_the_phone(site: Site) -> None:
-    site.register(site.phone_2)
-    contact = site.server.registrations["phone2"]
-    with site.network.wan.udp_socket(REMOTE_1, 5062) as edge:
-        options = (
-            f"OPTIONS {contact} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {REMOTE_1}:5062;branch=z9hG4bKedge;rport\r\n"
-            f"From: <sip:edge@{REMOTE_1}>;tag=1\r\nTo: <{contact}>\r\n"
-            f"Call-ID: edge@{REMOTE_1}\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n"
-            "Content-Length: 0\r\n\r\n"
-        )
-        edge.sendto(options.encode(), uri_endpoint(contact))
-        site.phone_2.reply(site.phone_2.expect("OPTIONS"), 200)
-        [(answer, source)] = receive_all(edge)
-        assert answer.startswith(b"SIP/2.0 200 ")
-        assert source == uri_endpoint(contact)
 
 
 def test_media_never_enters_user_space(site: Site, network: Network) -> None:
