@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("rewrite",)
+BENCHMARKS = ("rewrite", "table", "loaded")
 
 
 def main() -> int:
