@@ -1,6 +1,6 @@
 """What an earlier run left, taken over: the store's rows, and the kernel's mappings.
 
-The store knows whose each mapping is and until when, but a crash takes its last half second. The
+The store knows whose each mapping is and until when, but a crash takes its last moment. The
 kernel is exact about which mappings there are, and knows nothing else. So:
 
     in both             taken over with its owners
