@@ -67,6 +67,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tuple[Address, ...],
         Meta(description="a list of IPv4 addresses of the external interface"),
     ] = ()
+    uplink: Annotated[int, Meta(ge=0, le=2, description="a number from 0 to 2")] = 0
     control: Annotated[
         str,
         # The 108 bytes of sun_path, less the closing zero.
@@ -139,6 +140,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         low, _, high = self.ports.partition("-")
         return int(low), int(high)
 
+    @property
+    def queue_number(self) -> int:
+        """Returns the number of the queue, one further for each uplink."""
+        return self.queue + self.uplink
+
+    @property
+    def control_path(self) -> str:
+        """Returns where the control socket is; by default each uplink has its own."""
+        return _of_uplink(self.control, DEFAULT_CONTROL, self.uplink)
+
+    @property
+    def store_path(self) -> str:
+        """Returns where the store is; by default each uplink has its own."""
+        return _of_uplink(self.store, DEFAULT_STORE, self.uplink)
+
 
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
 
@@ -168,6 +184,13 @@ def load_config(
     config = msgspec.convert(values, Config)
     _check_together(config, names)
     return config
+
+
+def _of_uplink(path: str, default: str, uplink: int) -> str:
+    """Returns "/run/sipnat/control1.sock" for the default of uplink 1."""
+    if path != default or not uplink:
+        return path
+    return str(Path(path).with_stem(f"{Path(path).stem}{uplink}"))
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rules.iptables import TAG, ChainMissing, IptablesChain
+from rules.iptables import ChainMissing, IptablesChain
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
 _log = logging.getLogger(__name__)
-_TAGGED = re.compile(r'^\s*(.*) comment "sipnat" # handle (\d+)$', re.MULTILINE)
+_TAGGED = re.compile(r'^\s*(.*) comment "(\w+)" # handle (\d+)$', re.MULTILINE)
+_IPTABLES = {"Docker": "DOCKER-USER", "ufw": "ufw-before-forward"}
+_NFT = {"OpenWrt fw4": "inet fw4 forward"}
 _ACCEPT = re.compile(r"meta mark & (\w+) != \w+ accept")
 
 
@@ -26,18 +28,23 @@ class Acceptance:
     """Our rules in the firewalls of this network namespace."""
 
     def __init__(self, settings: Settings) -> None:
-        self._mask = settings.mark_mask
+        self._settings = settings
+        self._iptables = {
+            name: IptablesChain("filter", chain, "ACCEPT", settings.table)
+            for name, chain in _IPTABLES.items()
+        }
+        self._nft = {name: NftChain(chain, settings.table) for name, chain in _NFT.items()}
 
     def install(self) -> list[str]:
         """Puts the rule into every firewall there is; returns the names of those that had none.
 
         A firewall that refuses the rule is named in the log.
         """
-        return [name for name in (*_IPTABLES, *_NFT) if self._put(name)]
+        return [name for name in (*self._iptables, *self._nft) if self._put(name)]
 
     def remove(self) -> None:
         """Removes our rules from every firewall, also those of an earlier run."""
-        chains: dict[str, IptablesChain | NftChain] = {**_IPTABLES, **_NFT}
+        chains: dict[str, IptablesChain | NftChain] = {**self._iptables, **self._nft}
         for name, chain in chains.items():
             try:
                 chain.clear()
@@ -48,9 +55,9 @@ class Acceptance:
 
     def _put(self, name: str) -> bool:
         try:
-            if name in _NFT:
-                return _NFT[name].put(self._mask)
-            return _IPTABLES[name].put(iptables_rule(self._mask), is_first=True)
+            if name in self._nft:
+                return self._nft[name].put(self._settings)
+            return self._iptables[name].put(iptables_rule(self._settings), is_first=True)
         except ChainMissing:
             return False
         except ProgramFailed as failure:
@@ -63,15 +70,17 @@ class NftChain:
     """A chain in somebody else's nft table; `name` is family, table and chain."""
 
     name: str
+    tag: str
 
-    def put(self, mask: int) -> bool:
-        """Leaves one rule of ours, accepting this mask; tells whether it had to be added.
+    def put(self, settings: Settings) -> bool:
+        """Leaves one rule of ours, accepting the mask; tells whether it had to be added.
 
         Raises ChainMissing, ProgramFailed.
         """
         tagged = self._tagged()
+        mask = settings.mark_mask
         standing = [handle for handle, accepted in tagged.items() if accepted == mask][:1]
-        added = [] if standing else [f"insert rule {self.name} {nft_rule(mask)}"]
+        added = [] if standing else [f"insert rule {self.name} {nft_rule(settings)}"]
         self._change(added, tagged.keys() - standing)
         return not standing
 
@@ -87,7 +96,8 @@ class NftChain:
             raise ChainMissing(str(failure)) from failure
         return {
             int(handle): int(rule[1], 0) if (rule := _ACCEPT.fullmatch(line)) else None
-            for line, handle in _TAGGED.findall(text)
+            for line, tag, handle in _TAGGED.findall(text)
+            if tag == self.tag
         }
 
     def _change(self, added: list[str], handles: Iterable[int]) -> None:
@@ -97,18 +107,12 @@ class NftChain:
             run_program("nft", "-f", "-", text="\n".join(steps))
 
 
-def iptables_rule(mask: int) -> list[str]:
+def iptables_rule(settings: Settings) -> list[str]:
     """Returns the rule's arguments, spelled as `iptables -S` prints them."""
-    return ["-m", "mark", "!", "--mark", f"0x0/{mask:#x}", *TAG, "-j", "ACCEPT"]
+    mark = ("-m", "mark", "!", "--mark", f"0x0/{settings.mark_mask:#x}")
+    return [*mark, "-m", "comment", "--comment", settings.table, "-j", "ACCEPT"]
 
 
-def nft_rule(mask: int) -> str:
+def nft_rule(settings: Settings) -> str:
     """Returns the same rule in nft's words."""
-    return f'meta mark & {mask:#010x} != 0 accept comment "sipnat"'
-
-
-_IPTABLES = {
-    "Docker": IptablesChain("filter", "DOCKER-USER", "ACCEPT"),
-    "ufw": IptablesChain("filter", "ufw-before-forward", "ACCEPT"),
-}
-_NFT = {"OpenWrt fw4": NftChain("inet fw4 forward")}
+    return f'meta mark & {settings.mark_mask:#010x} != 0 accept comment "{settings.table}"'

@@ -91,6 +91,9 @@ class Backend(Protocol):
     def listing(self) -> list[Binding]:
         """Returns the bindings that stand in the kernel."""
 
+    def cut_flows(self) -> None:
+        """Cuts the flows of all mappings; raises KernelRefused."""
+
     def release_capture(self) -> None:
         """Stops capturing signalling; mappings and media go on."""
 
@@ -103,10 +106,10 @@ class KernelBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._netlink = Netlink()
+        self._netlink = Netlink(settings.table)
         self._conntrack = Conntrack()
         self._watched = Conntrack()
-        self._dumped = Netlink()
+        self._dumped = Netlink(settings.table)
         self._lazy = LazyCutter(Conntrack())
         self._installation = Installation(self._netlink, self._conntrack)
         self._latches = Latches()
@@ -129,7 +132,7 @@ class KernelBackend:
             self._installation.install(self._settings, was_installed=was_installed)
         except (ProgramFailed, KernelRefused, OSError) as error:
             if not was_installed:
-                self._installation.remove_table()
+                self._installation.remove_table(self._settings)
             is_denied = getattr(error, "number", None) == errno.EPERM
             raise InstallFailed(_NEEDS_ROOT if is_denied else str(error)) from error
 
@@ -281,15 +284,24 @@ class KernelBackend:
         names = (elements.INBOUND, elements.SIGNALLING)
         return elements.bindings(self._netlink.all_elements(names))
 
+    def cut_flows(self) -> None:
+        """Cuts the flows of all mappings; raises KernelRefused.
+
+        With their next packet they meet the maps anew, of this uplink or of another.
+        """
+        ends = [end for binding in self.listing() for end in own_ends(binding)]
+        if ends:
+            self._conntrack.cut(ends)
+
     def release_capture(self) -> None:
         """Stops capturing signalling; mappings and media go on."""
-        self._installation.release_capture()
+        self._installation.release_capture(self._settings)
 
     def uninstall(self) -> None:
         """Takes away all that `install` and `commit` brought; flows of mappings are cut."""
         self._lazy.cut([end for binding in self.listing() for end in own_ends(binding)])
         self.release_capture()
-        self._installation.remove_table()
+        self._installation.remove_table(self._settings)
         self._lazy.close()
         self._watched.close()
         self._dumped.close()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 
-from rules.iptables import TAG, IptablesChain
+from rules.iptables import IptablesChain
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
-_CHAIN = IptablesChain("mangle", "FORWARD", "NFQUEUE")
 _BARE_TABLE = """
 table ip mangle {
     chain FORWARD {
@@ -40,17 +39,17 @@ def install_iptables_rule(settings: Settings) -> None:
 
     Raises ProgramFailed.
     """
-    _CHAIN.put(iptables_rule(settings), is_first=False)
+    _chain(settings).put(iptables_rule(settings), is_first=False)
 
 
 def has_iptables_rule(settings: Settings) -> bool:
     """Tells whether the NFQUEUE rule stands; raises ProgramFailed."""
-    return iptables_rule(settings) in _CHAIN.tagged()
+    return iptables_rule(settings) in _chain(settings).tagged()
 
 
-def remove_iptables_rules() -> None:
+def remove_iptables_rules(settings: Settings) -> None:
     """Removes every NFQUEUE rule of ours, and the mangle table if that leaves it bare."""
-    _CHAIN.clear()
+    _chain(settings).clear()
     with contextlib.suppress(ProgramFailed):
         _remove_bare_table()
 
@@ -60,10 +59,14 @@ def iptables_rule(settings: Settings) -> list[str]:
     mark = f"{settings.queue_mark:#x}/{settings.queue_mark:#x}"
     return [
         *("-m", "mark", "--mark", mark),
-        *TAG,
+        *("-m", "comment", "--comment", settings.table),
         *("-j", "NFQUEUE", "--queue-num", str(settings.queue_number)),
         *(["--queue-bypass"] if settings.is_fail_open else []),
     ]
+
+
+def _chain(settings: Settings) -> IptablesChain:
+    return IptablesChain("mangle", "FORWARD", "NFQUEUE", settings.table)
 
 
 def _remove_bare_table() -> None:

@@ -48,7 +48,7 @@ class Installation:
             _log.info("the table of an earlier version is replaced")
             names = elements.OF_BINDINGS + elements.OF_REMOTES
             standing = list(self._netlink.all_elements(names))
-            run_program("nft", "-f", "-", text=f"delete table inet sipnat\n{text}")
+            run_program("nft", "-f", "-", text=f"delete table inet {settings.table}\n{text}")
             whole = elements.whole(standing, settings)
             self._apply([Operation(True, element) for element in whole])
         self._reserve_ports(settings)
@@ -60,21 +60,22 @@ class Installation:
         """Tells whether the iptables rule stands, where there must be one; raises ProgramFailed."""
         return self.is_native_queue or capture.has_iptables_rule(settings)
 
-    def release_capture(self) -> None:
+    def release_capture(self, settings: Settings) -> None:
         """Stops capturing signalling."""
         try:
             if self.is_native_queue:
-                chain = "chain inet sipnat capture"
+                chain = f"chain inet {settings.table} capture"
                 run_program("nft", "-f", "-", text=f"flush {chain}; delete {chain}")
             else:
-                capture.remove_iptables_rules()
+                capture.remove_iptables_rules(settings)
         except ProgramFailed as failure:
             _log.warning("the queue rule was not removed: %s", failure)
 
-    def remove_table(self) -> None:
+    def remove_table(self, settings: Settings) -> None:
         """Takes the table away, and the reservation of ports."""
+        table = f"table inet {settings.table}"
         with contextlib.suppress(ProgramFailed):
-            run_program("nft", "-f", "-", text="add table inet sipnat; delete table inet sipnat")
+            run_program("nft", "-f", "-", text=f"add {table}; delete {table}")
         if self._reserved:
             reserved_ports.release(self._reserved)
 

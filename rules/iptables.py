@@ -13,9 +13,6 @@ from itertools import pairwise
 
 from rules.programs import ProgramFailed, run_program
 
-TAG = ("-m", "comment", "--comment", "sipnat")
-"""What every rule of ours carries among its arguments."""
-
 
 class ChainMissing(ProgramFailed):
     """There is no such chain, or no program to list it; the message is one sentence."""
@@ -23,11 +20,12 @@ class ChainMissing(ProgramFailed):
 
 @dataclass(frozen=True, slots=True)
 class IptablesChain:
-    """A chain of somebody else, in which one rule of ours with this target may stand."""
+    """A chain of somebody else, in which one rule of ours with this target and tag may stand."""
 
     table: str
     name: str
     target: str
+    tag: str
 
     def tagged(self) -> list[list[str]]:
         """Returns the arguments of our rules as `iptables -S` prints them; raises ChainMissing."""
@@ -36,7 +34,7 @@ class IptablesChain:
         except ProgramFailed as failure:
             raise ChainMissing(str(failure)) from failure
         rules = [shlex.split(line)[2:] for line in lines]
-        ours = {TAG[2:], ("-j", self.target)}
+        ours = {("--comment", self.tag), ("-j", self.target)}
         return [rule for rule in rules if ours <= set(pairwise(rule))]
 
     def put(self, rule: Sequence[str], *, is_first: bool) -> bool:

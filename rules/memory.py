@@ -77,6 +77,9 @@ class MemoryBackend:
         """Returns the bindings that stand."""
         return elements.bindings(Element(*key, data) for key, data in self._elements.items())
 
+    def cut_flows(self) -> None:
+        """Does nothing: there are no flows in memory."""
+
     def release_capture(self) -> None:
         """Stops capturing."""
         self.is_capturing = False

@@ -40,7 +40,6 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _GET_TABLE, _NEW_ELEMENT, _GET_ELEMENT, _DELETE_ELEMENT = 1, 12, 13, 14
 _GET_OBJECT, _OBJECT_COUNTER = 19, 1
 _FAMILY_INET = 1
-_TABLE = b"sipnat\0"
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -58,7 +57,9 @@ class KernelRefused(Exception):
 class Netlink:
     """A netfilter netlink socket in the network namespace of the thread that makes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = "sipnat") -> None:
+        self._table = attribute(1, table.encode("ascii") + b"\0")
+        self._heads: dict[str, bytes] = {}
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         with contextlib.suppress(PermissionError):
@@ -72,8 +73,8 @@ class Netlink:
         self._socket.close()
 
     def has_table(self) -> bool:
-        """Tells whether table `inet sipnat` stands; raises KernelRefused without privileges."""
-        body = _family(_FAMILY_INET) + attribute(1, _TABLE)
+        """Tells whether our table stands; raises KernelRefused without privileges."""
+        body = _family(_FAMILY_INET) + self._table
         number = self.ask([(_NFTABLES | _GET_TABLE, body)])[0]
         if number not in (0, errno.ENOENT):
             raise KernelRefused(number, "nftables")
@@ -94,14 +95,14 @@ class Netlink:
 
     def have(self, elements: Sequence[Element]) -> list[bool]:
         """Tells for each element whether it stands; costs no more with many elements present."""
-        requests = [(_NFTABLES | _GET_ELEMENT, _element_body(element)) for element in elements]
+        requests = [(_NFTABLES | _GET_ELEMENT, self._element_body(element)) for element in elements]
         slices = range(0, len(requests), _MAX_ANSWERS)
         answers = (self.ask(requests[start : start + _MAX_ANSWERS]) for start in slices)
         return [number == 0 for number in itertools.chain.from_iterable(answers)]
 
     def elements(self, set_name: str) -> Iterator[Element]:
         """Dumps a set and iterates over its elements; none where there is no such set."""
-        body = _family(_FAMILY_INET) + _set_attributes(set_name)
+        body = self._head(set_name)
         try:
             for message in self.dump(_NFTABLES | _GET_ELEMENT, body):
                 yield from _parse_elements(set_name, message)
@@ -116,7 +117,7 @@ class Netlink:
     def counters(self) -> dict[str, int]:
         """Returns the packets that each named counter of the table has counted."""
         kind = attribute(3, struct.pack("!I", _OBJECT_COUNTER))
-        body = _family(_FAMILY_INET) + attribute(1, _TABLE) + kind
+        body = _family(_FAMILY_INET) + self._table + kind
         return dict(map(_parse_counter, self.dump(_NFTABLES | _GET_OBJECT, body)))
 
     def ask(self, requests: Sequence[tuple[int, bytes]]) -> list[int]:
@@ -182,7 +183,7 @@ class Netlink:
         for sequence, (is_added, element) in enumerate(operations, begin + 1):
             kind, flags = (_NEW_ELEMENT, _CREATE) if is_added else (_DELETE_ELEMENT, 0)
             flags |= _REQUEST | (_ACK if sequence == last else 0)
-            body = _element_body(element)
+            body = self._element_body(element)
             messages.append(_message(_NFTABLES | kind, flags, sequence, body))
         messages.append(_message(_BATCH_END, _REQUEST, last, _BATCH_BODY))
         self._send(b"".join(messages))
@@ -196,6 +197,26 @@ class Netlink:
                     refusals[sequence - begin - 1] = -number
                 if sequence in (begin, last):
                     return refusals
+
+    def _head(self, set_name: str) -> bytes:
+        """Encodes what every request about a set begins with."""
+        head = self._heads.get(set_name)
+        if head is None:
+            name = attribute(2, set_name.encode("ascii") + b"\0")
+            head = self._heads[set_name] = _family(_FAMILY_INET) + self._table + name
+        return head
+
+    def _element_body(self, element: Element) -> bytes:
+        set_name, key, data = element
+        # elements { element { key { value } data { value } } }
+        size = len(key) + 8 + (len(data) + 8 if data else 0)
+        body = self._head(set_name) + _NESTS.pack(
+            *(size + 8, 3 | _NESTED, size + 4, 1 | _NESTED),
+            *(len(key) + 8, 1 | _NESTED, len(key) + 4, 1),
+        )
+        if not data:
+            return body + key
+        return body + key + _VALUE.pack(len(data) + 8, 2 | _NESTED, len(data) + 4, 1) + data
 
     def _send(self, messages: bytes) -> None:
         try:
@@ -292,29 +313,6 @@ def _family(family: int, resource: int = 0) -> bytes:
 
 
 _BATCH_BODY = _family(socket.AF_UNSPEC, _NFTABLES >> 8)
-
-
-def _set_attributes(set_name: str) -> bytes:
-    return attribute(1, _TABLE) + attribute(2, set_name.encode() + b"\0")
-
-
-_HEADS: dict[str, bytes] = {}
-
-
-def _element_body(element: Element) -> bytes:
-    set_name, key, data = element
-    head = _HEADS.get(set_name)
-    if head is None:
-        head = _HEADS[set_name] = _family(_FAMILY_INET) + _set_attributes(set_name)
-    # elements { element { key { value } data { value } } }
-    size = len(key) + 8 + (len(data) + 8 if data else 0)
-    body = head + _NESTS.pack(
-        *(size + 8, 3 | _NESTED, size + 4, 1 | _NESTED),
-        *(len(key) + 8, 1 | _NESTED, len(key) + 4, 1),
-    )
-    if not data:
-        return body + key
-    return body + key + _VALUE.pack(len(data) + 8, 2 | _NESTED, len(data) + 4, 1) + data
 
 
 _KEY_AT = 12  # after the headers of the element, its key, and the key's value

@@ -62,7 +62,8 @@ def render_ruleset(settings: Settings, native_queue: bool) -> str:
     networks += _render_networks("routed", settings.routed)
     limit_rate = _LIMIT_RATE % (settings.flood_rate, settings.flood_rate)
     capture = render_capture(settings) if native_queue else ""
-    return f"{defines}\n{rules}{limit_rate}\n{networks}{capture}"
+    text = f"{defines}\n{rules}{limit_rate}\n{networks}{capture}"
+    return text.replace("inet sipnat", f"inet {settings.table}")
 
 
 def render_capture(settings: Settings) -> str:

@@ -44,14 +44,25 @@ class Settings:
     is_fail_open: bool = True
     """Whether signalling passes unchanged while nobody listens to the queue."""
 
-    mark_mask: int = 0x07000000
-    """The bits of the packet mark and the conntrack mark that are ours."""
+    uplink: int = 0
+    """Which uplink of the router this is, from 0 to 2: each has a table, a mark and a tag."""
+
+    mark_mask: int = 0
+    """The bits of the packet mark and the conntrack mark that are ours; 0 for the uplink's own."""
 
     def __post_init__(self) -> None:
         if not self.external_addresses:
             raise ValueError("the kernel side needs an external address")
+        if not self.mark_mask:
+            own_mask = 0x07000000 << 3 * self.uplink & 0xFFFFFFFF
+            object.__setattr__(self, "mark_mask", own_mask)
         if self.mark_mask.bit_count() < 2:
             raise ValueError(f"mark mask {self.mark_mask:#x} has fewer than two bits")
+
+    @property
+    def table(self) -> str:
+        """Returns the name of our nft table, which is also the tag of our rules in others'."""
+        return f"sipnat{self.uplink or ''}"
 
     @property
     def queue_mark(self) -> int:

@@ -1,4 +1,4 @@
-"""What the kernel tells by itself: addresses and links that change.
+"""What the kernel tells by itself: addresses, links and default routes that change.
 
 Nothing is polled. A message says only that something may be different, such as an address whose
 lifetime was extended; who hears of it looks anew. The kernel sends many messages about a link that
@@ -20,12 +20,14 @@ from dataclasses import dataclass
 
 from rules.netlink import OVERRUN, Listener, parse_attributes
 
-_LINKS, _ADDRESSES = 1, 5
+_LINKS, _ADDRESSES, _ROUTES = 1, 5, 7
 _NEW_LINK, _DELETED_LINK, _GET_LINK, _NEW_ADDRESS, _DELETED_ADDRESS = 16, 17, 18, 20, 21
+_NEW_ROUTE, _DELETED_ROUTE = 24, 25
 _NAME = 3
 _RUNNING = 0x40
 _LINK = struct.Struct("=16xB3xiI4x")
 _ADDRESS = struct.Struct("=16x4xi")
+_ROUTE = struct.Struct("=16xBB")
 _ALL_LINKS = bytes(16)
 
 
@@ -45,11 +47,16 @@ class LinkChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultRouteChanged:
+    """A default route came or went: packets may leave by another interface."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overrun:
     """Events were lost: everything may have changed."""
 
 
-Event = AddressesChanged | LinkChanged | Overrun
+Event = AddressesChanged | LinkChanged | DefaultRouteChanged | Overrun
 
 
 class Watch:
@@ -60,7 +67,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._links: dict[int, LinkChanged] = {}
-        self._listener = Listener(socket.NETLINK_ROUTE, _LINKS, _ADDRESSES)
+        self._listener = Listener(socket.NETLINK_ROUTE, _LINKS, _ADDRESSES, _ROUTES)
         self._ask_for_links()
         self.events()
 
@@ -100,6 +107,10 @@ class Watch:
                 (index,) = _ADDRESS.unpack_from(message)
                 if index in self._links:
                     yield AddressesChanged(self._links[index].interface)
+            elif kind in (_NEW_ROUTE, _DELETED_ROUTE):
+                family, length = _ROUTE.unpack_from(message)
+                if family == socket.AF_INET and length == 0:
+                    yield DefaultRouteChanged()
 
     def _link(self, stands: bool, message: bytes) -> Iterator[LinkChanged]:
         family, index, flags = _LINK.unpack_from(message)

@@ -44,7 +44,6 @@ from rules.watch import Watch
 
 log = logging.getLogger("sipnat")
 
-_CLAIM = "\0sipnat"
 _CREDENTIALS = struct.Struct("3i")  # process, user, group (unix(7))
 
 ROW_VERSION = 1
@@ -71,7 +70,7 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         # What is taken over stays: having it looked through again and again would take seconds.
         gc.disable()
         listing = loop.run_in_executor(None, _standing, backend)
-        store = Store(config.store, boot_id(), ROW_VERSION) if config.store else None
+        store = Store(config.store_path, boot_id(), ROW_VERSION) if config.store else None
         rows = {}
         if store is not None:
             rows = _load(store)
@@ -83,20 +82,20 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         gateway = Gateway(gateway_settings(config, addresses), table, backend.masqueraded)
         ledger = Ledger(table, backend, has_store=store is not None)
         sides = Sides(config.internal, config.external)
-        control = ControlServer(config.control, {"show": partial(_mappings, table)})
+        control = ControlServer(config.control_path, {"show": partial(_mappings, table)})
         try:
             await control.start()
         except ControlError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(control.stop)
-        stack.callback(_claim_namespace().close)
+        stack.callback(_claim_table(settings.table).close)
         path = PacketPath(gateway, ledger, sides.of)
         try:
-            queue = PacketQueue(config.queue, path.handle, settings.is_fail_open)
+            queue = PacketQueue(config.queue_number, path.handle, settings.is_fail_open)
         except QueueBusy as error:
             raise StartError(
-                f"queue {config.queue} cannot be bound: another program, perhaps another sipnat, "
-                f"has it; set `queue` to another number ({error})"
+                f"queue {config.queue_number} cannot be bound: another program, perhaps another "
+                f"sipnat, has it; set `queue` to another number ({error})"
             ) from error
         stack.callback(queue.close)
         watch = Watch()
@@ -159,7 +158,7 @@ def _load(store: Store) -> dict[Key, bytes]:
         raise StartError(str(error)) from error
 
 
-def _claim_namespace() -> socket.socket:
+def _claim_table(table: str) -> socket.socket:
     """Keeps another sipnat out that shares the kernel's table with this one and nothing else.
 
     An abstract socket belongs to the network namespace, as the table does, and ends with the
@@ -167,16 +166,16 @@ def _claim_namespace() -> socket.socket:
     """
     claim = socket.socket(socket.AF_UNIX)
     try:
-        claim.bind(_CLAIM)
+        claim.bind(f"\0{table}")
         claim.listen()
     except OSError:
         with claim, socket.socket(socket.AF_UNIX) as other, contextlib.suppress(ConnectionError):
-            other.connect(_CLAIM)
+            other.connect(f"\0{table}")
             packed = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             if _CREDENTIALS.unpack(packed)[1] == os.geteuid():
                 raise StartError(
-                    "another sipnat is running in this network namespace, and there is one table "
-                    "for both"
+                    f"another sipnat is running in this network namespace, and its table {table} "
+                    "is one for both; a second uplink needs `uplink` in its configuration"
                 ) from None
         log.warning("somebody else has the name of sipnat's socket, so a second one can start")
     return claim

@@ -32,7 +32,7 @@ from rules.backend import Backend, CommitFailed, InstallFailed, Refusal
 from rules.interfaces import InterfaceMissing, NoAddress, external_addresses
 from rules.netlink import KernelRefused
 from rules.settings import Settings
-from rules.watch import Overrun, Watch
+from rules.watch import AddressesChanged, DefaultRouteChanged, LinkChanged, Overrun, Watch
 
 log = logging.getLogger("sipnat")
 
@@ -136,15 +136,21 @@ class Upkeep:
                 await asyncio.wait_for(stopped.wait(), TICK)
 
     def heed(self) -> None:
-        """Takes what the kernel tells of: a link or an address has changed."""
+        """Takes what the kernel tells of: a link, an address or the default route has changed.
+
+        Conntrack would hold flows to this uplink's address that leave by another one now.
+        """
         events = self._watch.events()
         self._sides.forget()
-        name = self._config.external
-        if any(isinstance(event, Overrun) or event.interface == name for event in events):
-            try:
+        lost = LinkChanged(self._config.external, is_up=False)
+        here = (lost, replace(lost, is_up=True), AddressesChanged(lost.interface), Overrun())
+        try:
+            if any(event in (lost, DefaultRouteChanged()) for event in events):
+                self._backend.cut_flows()
+            if any(event in here for event in events):
                 self.follow()
-            except Exception:
-                log.exception("mappings may not follow the external address because of an error")
+        except Exception:
+            log.exception("mappings may not follow the external address because of an error")
 
     async def expire(self) -> None:
         """Lets go of what has expired, some at a time."""

@@ -176,3 +176,15 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     assert sentence(missing) == "missing.toml: cannot be read: No such file or directory"
     assert sentence(tmp_path).endswith(": cannot be read: Is a directory")
+
+
+def test_a93_an_uplink_has_paths_and_a_queue_of_its_own_unless_they_are_given() -> None:
+    keys = {"internal": ["lan0"], "external": "wan1"}
+    second = load_config(None, {**keys, "uplink": 1})
+    assert second.control_path == "/run/sipnat/control1.sock"
+    assert second.store_path == "/var/lib/sipnat/state1.db"
+    assert second.queue_number == 5061
+    given = load_config(None, {**keys, "uplink": 1, "control": "/run/mine", "store": ""})
+    assert (given.control_path, given.store_path) == ("/run/mine", "")
+    first = load_config(None, keys)
+    assert (first.control_path, first.store_path) == (first.control, first.store)

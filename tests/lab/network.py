@@ -27,6 +27,9 @@ STRANGER = "198.51.100.66"
 STRANGERS = "198.51.100.0/24"
 INTERNAL_INTERFACE = "lan0"
 EXTERNAL_INTERFACE = "wan0"
+SECOND_INTERFACE = "wan1"
+SECOND_EXTERNAL = "192.0.2.1"
+SECOND_SERVER = "192.0.2.10"
 PROBE_INTERVAL = 0.02
 PROBES = 250
 
@@ -98,6 +101,16 @@ class Network(Closable):
         self.router.run("ip", "link", "delete", EXTERNAL_INTERFACE)
         self._wire_external()
 
+    def add_uplink(self) -> None:
+        """Gives the router a second way out, from 192.0.2.1 on `wan1` to 192.0.2.10."""
+        self._wire(SECOND_INTERFACE, SECOND_EXTERNAL, self.wan, (SECOND_SERVER,), "eth1")
+        self.router.run("nft", "-f", "-", text=MASQUERADE.replace("wan0", SECOND_INTERFACE))
+
+    def lose_external(self) -> None:
+        """Takes the first uplink down, and has the second one lead to what was behind it."""
+        self.router.run("ip", "link", "set", EXTERNAL_INTERFACE, "down")
+        _add_route(self.router, STRANGERS, SECOND_SERVER)
+
     def _wire_external(self) -> None:
         far_addresses = (SERVER, REMOTE_1, REMOTE_2, STRANGER)
         self._wire(EXTERNAL_INTERFACE, EXTERNAL, self.wan, far_addresses)
@@ -112,18 +125,23 @@ class Network(Closable):
         return namespace
 
     def _wire(
-        self, interface: str, address: str, far: Namespace, far_addresses: tuple[str, ...]
+        self,
+        interface: str,
+        address: str,
+        far: Namespace,
+        far_addresses: tuple[str, ...],
+        far_interface: str = "eth0",
     ) -> None:
         self.router.edit_links(
             lambda links: links.link(
                 "add",
                 ifname=interface,
                 kind="veth",
-                peer={"ifname": "eth0", "net_ns_fd": far.name},
+                peer={"ifname": far_interface, "net_ns_fd": far.name},
             )
         )
         _bring_up(self.router, interface, (address,))
-        _bring_up(far, "eth0", far_addresses)
+        _bring_up(far, far_interface, far_addresses)
         _wait_until_packets_pass(far, far_addresses[0], self.router, address)
 
 

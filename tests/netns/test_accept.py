@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -95,6 +97,24 @@ def test_A75_calls_pass_fw4_also_after_its_reload(
     check_only_the_mapping_passes(peers, REMOTE_2)
     call(acceptance.remove)
     assert fw4(network) == before
+
+
+def test_a93_each_uplink_has_a_rule_and_removes_only_its_own(network: Network) -> None:
+    network.router.run("iptables-restore", text=DOCKER)
+    network.router.run("nft", "-f", "-", text=FW4)
+    before, ruleset = filter_rules(network), fw4(network)
+    call = network.router.call
+    first = Acceptance(SETTINGS)
+    second = Acceptance(replace(SETTINGS, uplink=1, mark_mask=0))
+    for _ in range(2):
+        call(first.install)
+        call(second.install)
+    for text in (filter_rules(network), fw4(network)):
+        assert len(re.findall(r"\bsipnat\b", text)) == len(re.findall(r"\bsipnat1\b", text)) == 1
+    call(first.remove)
+    assert "sipnat1" in filter_rules(network) and "sipnat1" in fw4(network)
+    call(second.remove)
+    assert (filter_rules(network), fw4(network)) == (before, ruleset)
 
 
 def test_where_no_firewall_stands_nothing_is_left(network: Network) -> None:

@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from rules.watch import AddressesChanged, Event, LinkChanged, Overrun, Watch
+from rules.watch import AddressesChanged, DefaultRouteChanged, Event, LinkChanged, Overrun, Watch
 from tests.lab.network import Network
 
 pytestmark = pytest.mark.netns
@@ -120,6 +120,19 @@ def test_link_of_a_bridge_stays_up_when_it_leaves_it(network: Network, watch: Wa
     ip(network, "link add br0 type bridge", "link set lan0 master br0", "link set lan0 nomaster")
     ip(network, "link set wan0 mtu 1400", "link set wan0 alias uplink")
     assert is_silent(watch)
+
+
+def test_A93_default_routes_come_and_go_and_no_other_route_is_told(
+    network: Network, watch: Watch
+) -> None:
+    ip(network, "route add 198.18.0.0/15 via 203.0.113.10", "route del 198.18.0.0/15")
+    assert is_silent(watch)
+    ip(network, "route add default via 203.0.113.10")
+    assert watch.events() == [DefaultRouteChanged()]
+    ip(network, "route replace default via 203.0.113.11")
+    assert watch.events() == [DefaultRouteChanged()]
+    ip(network, "route del default")
+    assert watch.events() == [DefaultRouteChanged()]
 
 
 def shrink_buffer(watch: Watch) -> None:

@@ -39,7 +39,7 @@ def test_rule_is_added_once_and_older_ones_go(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(2):
         capture.install_iptables_rule(SETTINGS)
         assert chain.rules == [FOREIGN, TAGGED_BY_OTHERS, capture.iptables_rule(SETTINGS)]
-    capture.remove_iptables_rules()
+    capture.remove_iptables_rules(SETTINGS)
     assert chain.rules == [FOREIGN, TAGGED_BY_OTHERS]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,17 @@ def test_settings_need_an_external_address() -> None:
 
 if __name__ == "__main__":
     GOLDEN.write_text(render_ruleset(SETTINGS, native_queue=True))
+
+
+def test_a93_each_uplink_has_a_table_and_marks_of_its_own() -> None:
+    uplinks = [replace(SETTINGS, uplink=number, mark_mask=0) for number in range(3)]
+    texts = [render_ruleset(each, True) for each in uplinks]
+    assert [set(re.findall(r"inet (\w+)", text)) for text in texts] == [
+        {"sipnat"},
+        {"sipnat1"},
+        {"sipnat2"},
+    ]
+    marks = [mark for each in uplinks for mark in (each.queue_mark, each.open_mark)]
+    assert len(set(marks)) == 6
+    masks = [each.mark_mask for each in uplinks]
+    assert sum(masks) == masks[0] | masks[1] | masks[2] < 1 << 32
