@@ -156,6 +156,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return _of_uplink(self.store, DEFAULT_STORE, self.uplink)
 
 
+_LISTED_ONCE = {"internal": "interface", "external_addresses": "address", "sip_ports": "port"}
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
 
 
@@ -215,8 +216,14 @@ def _check_together(config: Config, names: Mapping[str, str]) -> None:
     low, high = config.pool
     if not LOWEST_POOL_PORT <= low < high <= HIGHEST_POOL_PORT:
         raise _refusal(names["ports"], config.ports, _allowed("ports"))
-    if len(set(config.internal)) < len(config.internal):
-        raise _refusal(names["internal"], config.internal, "each interface once")
+    for key, what in _LISTED_ONCE.items():
+        listed = getattr(config, key)
+        if len(set(listed)) < len(listed):
+            raise _refusal(names[key], listed, f"each {what} once")
+    if any(network.endswith("/0") for network in config.routed):
+        raise _refusal(
+            names["routed"], config.routed, "what is reached without NAT, not everything"
+        )
     if config.external in config.internal:
         raise _refusal(names["external"], config.external, "an interface that is not internal too")
 

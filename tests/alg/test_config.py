@@ -188,3 +188,16 @@ def test_a93_an_uplink_has_paths_and_a_queue_of_its_own_unless_they_are_given() 
     assert (given.control_path, given.store_path) == ("/run/mine", "")
     first = load_config(None, keys)
     assert (first.control_path, first.store_path) == (first.control, first.store)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("sip_ports", [5060, 5060], "each port once"),
+        ("external_addresses", ["203.0.113.1"] * 2, "each address once"),
+        ("routed", ["192.168.0.0/16", "0.0.0.0/0"], "what is reached without NAT, not everything"),
+    ],
+)
+def test_a_list_that_makes_no_sense_is_refused(key: str, value: list[object], allowed: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(allowed)):
+        load_config(None, {"internal": ["lan0"], "external": "wan0", key: value})
