@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from nat_table.endpoint import Endpoint
-from tests.lab.agents import SipAgent
+from tests.lab.agents import SipAgent, wait_until
 from tests.lab.gateway import Gateway
 from tests.lab.message import bare_uri, uri_endpoint
 from tests.lab.network import (
@@ -24,8 +24,11 @@ from tests.lab.sdp import media_endpoint
 from tests.lab.server import Server
 from tests.lab.site import SERVER_MEDIA_1, Site
 from tests.netns.calls import check_audio, hears, media_is_released
+from tests.netns.kernel import conntrack
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
+
+SOON = 3.0
 
 
 @pytest.fixture
@@ -97,6 +100,7 @@ def test_a93_a_call_goes_on_by_the_other_uplink_when_its_own_is_lost(
         assert arrived.source.address == EXTERNAL
 
         network.lose_external()
+        assert wait_until(lambda: f"dst={EXTERNAL} " not in conntrack(network), SOON)
         phone.send("INVITE", call=sent, sdp=phone.offer(version=2))
         again = server.expect("INVITE", call=sent)
         named = media_endpoint(again.body)
