@@ -191,7 +191,7 @@ class KernelBackend:
             self._touched.update(step.element[:2] for step in steps)
         closed = [change.binding for change in changes if isinstance(change, Closed)]
         if closed:
-            self._lazy.cut([end for binding in closed for end in own_ends(binding)])
+            self._lazy.cut(own_ends(closed))
 
     def cut(self, bindings: Iterable[Binding]) -> None:
         """Cuts flows of others that use an endpoint of these bindings; raises KernelRefused."""
@@ -225,7 +225,7 @@ class KernelBackend:
                 added += [step.element for step in maps if step.is_added]
                 gone = [elements.binding(step.element) for step in maps if not step.is_added]
                 if gone:
-                    self._lazy.cut([end for binding in gone for end in own_ends(binding)])
+                    self._lazy.cut(own_ends(gone))
                 yield
             if added:
                 noted = {each.key for each in self._netlink.elements(elements.STRAYS)}
@@ -289,7 +289,7 @@ class KernelBackend:
 
         With their next packet they meet the maps anew, of this uplink or of another.
         """
-        ends = [end for binding in self.listing() for end in own_ends(binding)]
+        ends = own_ends(self.listing())
         if ends:
             self._conntrack.cut(ends)
 
@@ -299,7 +299,7 @@ class KernelBackend:
 
     def uninstall(self) -> None:
         """Takes away all that `install` and `commit` brought; flows of mappings are cut."""
-        self._lazy.cut([end for binding in self.listing() for end in own_ends(binding)])
+        self._lazy.cut(own_ends(self.listing()))
         self.release_capture()
         self._installation.remove_table(self._settings)
         self._lazy.close()

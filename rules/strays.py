@@ -48,10 +48,13 @@ def used(bindings: Iterable[Binding], strays: Container[bytes]) -> list[End]:
     ]
 
 
-def own_ends(binding: Binding) -> Iterator[End]:
-    """Yields where a flow of the binding itself holds its external endpoint."""
-    yield End(Side.ORIGINAL_DESTINATION, binding.transport, binding.external)
-    yield End(Side.REPLY_DESTINATION, binding.transport, binding.external)
+def own_ends(bindings: Iterable[Binding]) -> list[End]:
+    """Returns where flows of the bindings themselves hold their external endpoints."""
+    return [
+        End(side, binding.transport, binding.external)
+        for binding in bindings
+        for side in (Side.ORIGINAL_DESTINATION, Side.REPLY_DESTINATION)
+    ]
 
 
 def stray_ends(flow: Flow, own_addresses: Container[bytes]) -> Iterator[bytes]:
