@@ -18,15 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from alg.dialogs.call import Call, CallKey
+from alg.dialogs.grants import RegistrationKey
 from alg.dialogs.invitation import Invitation, InvitationKey
 from alg.dialogs.offer_answer import RequestId
 from alg.dialogs.peers import join_peers, named_peers
-from alg.dialogs.registration import (
-    DEFAULT_EXPIRES,
-    Asked,
-    RegistrationKey,
-    RequestSent,
-)
+from alg.dialogs.registration import DEFAULT_EXPIRES, Asked, RequestSent
 from alg.dialogs.session_timer import session_interval
 from alg.dialogs.states import DialogEvent, DialogState
 from alg.dialogs.subscription import REFER_EXPIRES, parse_state

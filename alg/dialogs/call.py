@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from alg.dialogs.call_media import CallMedia
-from alg.dialogs.offer_answer import Swap
+from alg.dialogs.offer_answer import Swap, swap_keys
 from alg.dialogs.peers import Peers, is_peer
 from alg.dialogs.registration import RequestSent
 from alg.dialogs.states import DialogState
@@ -101,7 +101,5 @@ class Call:
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is let go."""
         self.media.swap(swap)
-        held = ((swap(old), remotes) for old, remotes in self.held.items())
-        self.held = {new: remotes for new, remotes in held if new is not None}
-        signalling = map(swap, self.signalling)
-        self.signalling = {new: None for new in signalling if new is not None}
+        self.held = swap_keys(self.held, swap)
+        self.signalling = swap_keys(self.signalling, swap)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nat_table.binding import Binding
 from nat_table.endpoint import Endpoint
@@ -23,6 +23,7 @@ MAX_PROPOSED = 8
 
 Bindings = tuple[Binding, ...]
 Swap = Callable[[Binding], Binding | None]
+Value = TypeVar("Value")
 
 
 class Line(NamedTuple):
@@ -201,6 +202,12 @@ def streams_of(
         )
     named = {each for stream in streams for each in (*stream.rtp, *stream.rtcp)}
     return tuple(streams), tuple(each for each in bound.values() if each not in named)
+
+
+def swap_keys(values: Mapping[Binding, Value], swap: Swap) -> dict[Binding, Value]:
+    """Returns the values of those bindings that something stands in the place of."""
+    swapped = ((swap(binding), value) for binding, value in values.items())
+    return {binding: value for binding, value in swapped if binding is not None}
 
 
 def swap_all(bindings: Bindings, swap: Swap) -> Bindings:

@@ -9,33 +9,20 @@ may share one account.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import msgspec
-
-from alg.dialogs.deadlines import Deadlines
+from alg.dialogs.grants import Grants, RegistrationKey
 from alg.dialogs.linger import let_linger
-from alg.dialogs.offer_answer import Swap
+from alg.dialogs.offer_answer import Swap, swap_keys
 from alg.dialogs.peers import Peers, join_peers
-from alg.dialogs.quota import HostQuota
-from alg.dialogs.rows import Touched, name_of
-from nat_table.binding import Binding, Owner
+from nat_table.binding import Binding
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
 
 DEFAULT_EXPIRES = 3600
 MAX_ASKED = 8
-
-Value = TypeVar("Value")
-
-
-class RegistrationKey(NamedTuple):
-    """The phone's address and the Call-ID."""
-
-    host: str
-    call_id: bytes
 
 
 class RequestSent(NamedTuple):
@@ -77,38 +64,28 @@ class Registration:
 
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is let go."""
-        self.granted = _swapped(self.granted, swap)
+        self.granted = swap_keys(self.granted, swap)
         for asked in self.asked.values():
-            asked.lifetimes = _swapped(asked.lifetimes, swap)
+            asked.lifetimes = swap_keys(asked.lifetimes, swap)
 
 
-class Registrations:
+class Registrations(Grants[Registration]):
     """Who is registered, and until when."""
 
     def __init__(self, transaction_timeout: float, limit: int) -> None:
-        self._quota = HostQuota("registrations", limit)
-        self._transaction_timeout = transaction_timeout
-        self._registrations: dict[RegistrationKey, Registration] = {}
-        self._deadlines: Deadlines[RegistrationKey] = Deadlines()
-        self._touched: Touched[RegistrationKey] = Touched()
-
-    def __len__(self) -> int:
-        return len(self._registrations)
+        super().__init__("registration", Registration, transaction_timeout, limit)
 
     def ask(self, key: RegistrationKey, asked: Asked, now: float) -> None:
         """Notes a request on its way out; a retransmission changes nothing.
 
         Raises QuotaExceeded where the host has as many as it may.
         """
-        registration = self._registrations.get(key)
-        if registration is None:
-            self._quota.take(key.host)
-            registration = self._registrations[key] = Registration()
+        registration = self._open(key)
         registration.asked[asked.sent.cseq] = asked
         if len(registration.asked) > MAX_ASKED:
             del registration.asked[next(iter(registration.asked))]
         if not registration.granted:
-            self._keep(key, registration, now + self._transaction_timeout)
+            self._keep_until(key, registration, now + self._transaction_timeout)
         self._touched.add(key)
 
     def answer(
@@ -126,7 +103,7 @@ class Registrations:
         `listed` are the host's bindings in its Contacts, `expires` what it grants where it lists
         none, both in seconds.
         """
-        registration = self._registrations.get(key)
+        registration = self._grants.get(key)
         if registration is None:
             return
         asked = registration.asked.get(answer.cseq)
@@ -139,7 +116,7 @@ class Registrations:
         for earlier in [number for number in registration.asked if number < answer.cseq]:
             del registration.asked[earlier]
         registration.registrars = join_peers(registration.registrars, (asked.sent.server,))
-        owner, granted = _owner_of(key), registration.granted
+        owner, granted = self._owner(key), registration.granted
         for binding in dict.fromkeys((*granted, *asked.lifetimes)):
             seconds = _granted(binding, asked, listed, expires)
             if seconds is None:
@@ -153,51 +130,12 @@ class Registrations:
         granted = {binding: until for binding, until in granted.items() if until > now}
         registration.granted = granted
         last = max(granted.values(), default=now)
-        self._keep(key, registration, max(last, now + self._transaction_timeout))
-
-    def expire(self, now: float) -> None:
-        """Forgets the registrations whose time is over."""
-        for key in self._deadlines.pop_due(now):
-            del self._registrations[key]
-            self._quota.give_back(key.host)
-            self._touched.add(key)
-
-    def next_deadline(self) -> float | None:
-        """Returns when `expire` has something to do, at the earliest."""
-        return self._deadlines.next()
+        self._keep_until(key, registration, max(last, now + self._transaction_timeout))
 
     def registered(self) -> list[Binding]:
         """Returns the bindings that some registration has been granted, each once."""
-        standing = self._registrations.values()
+        standing = self._grants.values()
         return list(dict.fromkeys(each for one in standing for each in one.granted))
-
-    def swap(self, swap: Swap) -> None:
-        """Puts other bindings in the place of those that registrations have."""
-        for key, registration in self._registrations.items():
-            registration.swap(swap)
-            self._touched.add(key)
-
-    def take_rows(self, *, has_all: bool) -> Iterator[tuple[str, bytes | None]]:
-        """Yields the rows of what was touched."""
-        for key in self._touched.take(self._registrations, has_all=has_all):
-            found = self._registrations.get(key)
-            yield name_of(key), msgspec.msgpack.encode((key, found)) if found else None
-
-    def put_row(self, row: bytes, standing: Swap, now: float) -> None:
-        """Takes a registration back, with those of its bindings that still stand."""
-        key, found = msgspec.msgpack.decode(row, type=tuple[RegistrationKey, Registration])
-        found.swap(standing)
-        self._registrations[key] = found
-        self._quota.add(key.host)
-        self._deadlines.put(key, found.expires_at)
-
-    def _keep(self, key: RegistrationKey, registration: Registration, until: float) -> None:
-        registration.expires_at = until
-        self._deadlines.put(key, until)
-
-
-def _owner_of(key: RegistrationKey) -> Owner:
-    return Owner("registration", key.call_id.decode("utf-8", "replace"))
 
 
 def _granted(
@@ -214,9 +152,3 @@ def _granted(
     if binding in asked.lifetimes:
         return expires
     return 0 if listed else None
-
-
-def _swapped(values: Mapping[Binding, Value], swap: Swap) -> dict[Binding, Value]:
-    """Returns the values of those bindings that something stands in the place of."""
-    swapped = ((swap(binding), value) for binding, value in values.items())
-    return {binding: value for binding, value in swapped if binding is not None}

@@ -12,21 +12,17 @@ A subscription is known by the phone's address and the Call-ID: several in one d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import msgspec
-
-from alg.dialogs.deadlines import Deadlines
+from alg.dialogs.grants import Grants, RegistrationKey
 from alg.dialogs.linger import let_linger
-from alg.dialogs.offer_answer import Swap
+from alg.dialogs.offer_answer import Swap, swap_keys
 from alg.dialogs.peers import Peers, is_peer, join_peers
-from alg.dialogs.quota import HostQuota
-from alg.dialogs.registration import RegistrationKey, RequestSent
-from alg.dialogs.rows import Touched, name_of
+from alg.dialogs.registration import RequestSent
 from alg.sip.message import SipMessage
-from nat_table.binding import Binding, Owner
+from nat_table.binding import Binding
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
 
@@ -79,22 +75,14 @@ class Subscription:
 
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is let go."""
-        swapped = map(swap, self.bindings)
-        self.bindings = {binding: None for binding in swapped if binding is not None}
+        self.bindings = swap_keys(self.bindings, swap)
 
 
-class Subscriptions:
+class Subscriptions(Grants[Subscription]):
     """Who has subscribed to what is no matter here: only which bindings are kept, until when."""
 
     def __init__(self, transaction_timeout: float, limit: int) -> None:
-        self._quota = HostQuota("subscriptions", limit)
-        self._transaction_timeout = transaction_timeout
-        self._subscriptions: dict[RegistrationKey, Subscription] = {}
-        self._deadlines: Deadlines[RegistrationKey] = Deadlines()
-        self._touched: Touched[RegistrationKey] = Touched()
-
-    def __len__(self) -> int:
-        return len(self._subscriptions)
+        super().__init__("subscription", Subscription, transaction_timeout, limit)
 
     def ask(
         self, key: RegistrationKey, sent: RequestSent, bindings: Iterable[Binding], now: float
@@ -107,7 +95,7 @@ class Subscriptions:
         subscription.keep(bindings)
         subscription.peers = join_peers(subscription.peers, (sent.server,))
         if not subscription.is_granted:
-            self._put(key, subscription, now + self._transaction_timeout)
+            self._keep_until(key, subscription, now + self._transaction_timeout)
         self._touched.add(key)
 
     def answer(
@@ -120,7 +108,7 @@ class Subscriptions:
         now: float,
     ) -> None:
         """Grants so many seconds, or, where it is None, refuses; `named` are more peers."""
-        subscription = self._subscriptions.get(key)
+        subscription = self._grants.get(key)
         if subscription is None:
             return
         sent = subscription.asked.get(answer.cseq)
@@ -130,7 +118,7 @@ class Subscriptions:
         self._touched.add(key)
         if seconds is None:
             if not subscription.is_granted and not subscription.asked:
-                self._put(key, subscription, now)
+                self._keep_until(key, subscription, now)
             return
         subscription.peers = join_peers(subscription.peers, named)
         self._keep(table, key, subscription, seconds, now)
@@ -160,7 +148,7 @@ class Subscriptions:
         now: float,
     ) -> None:
         """Follows a NOTIFY; `sender` is None where it is the phone itself."""
-        subscription = self._subscriptions.get(key)
+        subscription = self._grants.get(key)
         if subscription is None:
             return
         if sender is not None and not is_peer(subscription.peers, sender.address):
@@ -170,44 +158,6 @@ class Subscriptions:
             self._keep(table, key, subscription, 0, now)
         elif notified.seconds is not None:
             self._keep(table, key, subscription, notified.seconds, now)
-
-    def expire(self, now: float) -> None:
-        """Forgets the subscriptions whose time is over."""
-        for key in self._deadlines.pop_due(now):
-            del self._subscriptions[key]
-            self._quota.give_back(key.host)
-            self._touched.add(key)
-
-    def next_deadline(self) -> float | None:
-        """Returns when `expire` has something to do, at the earliest."""
-        return self._deadlines.next()
-
-    def swap(self, swap: Swap) -> None:
-        """Puts other bindings in the place of those that subscriptions have."""
-        for key, subscription in self._subscriptions.items():
-            subscription.swap(swap)
-            self._touched.add(key)
-
-    def take_rows(self, *, has_all: bool) -> Iterator[tuple[str, bytes | None]]:
-        """Yields the rows of what was touched."""
-        for key in self._touched.take(self._subscriptions, has_all=has_all):
-            found = self._subscriptions.get(key)
-            yield name_of(key), msgspec.msgpack.encode((key, found)) if found else None
-
-    def put_row(self, row: bytes, standing: Swap, now: float) -> None:
-        """Takes a subscription back, with those of its bindings that still stand."""
-        key, found = msgspec.msgpack.decode(row, type=tuple[RegistrationKey, Subscription])
-        found.swap(standing)
-        self._subscriptions[key] = found
-        self._quota.add(key.host)
-        self._deadlines.put(key, found.expires_at)
-
-    def _open(self, key: RegistrationKey) -> Subscription:
-        subscription = self._subscriptions.get(key)
-        if subscription is None:
-            self._quota.take(key.host)
-            subscription = self._subscriptions[key] = Subscription()
-        return subscription
 
     def _keep(
         self,
@@ -219,16 +169,12 @@ class Subscriptions:
     ) -> None:
         """Keeps the bindings so long, a week at most; 0 ends the subscription, which lingers."""
         seconds = min(seconds, LONGEST)
-        owner = Owner("subscription", key.call_id.decode("utf-8", "replace"))
+        owner = self._owner(key)
         subscription.is_granted = seconds > 0
         for binding in subscription.bindings:
             if seconds > 0:
                 table.refresh(binding, owner, now + seconds, subscription.peers)
             else:
                 let_linger(table, binding, owner, self._transaction_timeout, now)
-        self._put(key, subscription, now + max(seconds, self._transaction_timeout))
+        self._keep_until(key, subscription, now + max(seconds, self._transaction_timeout))
         self._touched.add(key)
-
-    def _put(self, key: RegistrationKey, subscription: Subscription, until: float) -> None:
-        subscription.expires_at = until
-        self._deadlines.put(key, until)
