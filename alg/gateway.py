@@ -26,9 +26,10 @@ from ipaddress import IPv4Address, IPv4Network
 from alg.datagram import Datagram
 from alg.dialogs.call import owner_of
 from alg.dialogs.dialog import CallTimeouts
+from alg.dialogs.linger import FLOW
 from alg.dialogs.session_timer import STEP
 from alg.left import BODY, CONTACT, parts_left
-from alg.mappings import FLOW, DeniedPort, Inbound, Limits, Outbound, OwnAddress
+from alg.mappings import DeniedPort, Inbound, Limits, Outbound, OwnAddress
 from alg.methods import IN_DIALOG, METHODS, Exchange, call_key
 from alg.rewrite import MalformedSdp, TooComplex, rewrite
 from alg.sip.message import Malformed, NotSip, SipMessage, parse_message

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from alg.dialogs.linger import FLOW
 from alg.notes import Notes
 from alg.rewrite import MalformedSdp, Mapped, TooComplex
 from alg.sdp.session import DISCARD_PORT, Media, SessionDescription
@@ -22,8 +23,6 @@ from nat_table.table import NatTable, NoFreePort
 
 LOWEST_PORT = 1024
 DISCARDED = (0, DISCARD_PORT)
-
-FLOW = Owner("flow")
 
 
 class DeniedPort(ValueError):

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from alg.daemon.ledger import MAPPING, Key, decode_row
-from alg.mappings import FLOW
+from alg.dialogs.linger import FLOW
 from nat_table.binding import Binding, Kind, Owner, Pinhole
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.snapshot import Row, adopt_row

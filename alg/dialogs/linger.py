@@ -9,7 +9,8 @@ from __future__ import annotations
 from nat_table.binding import Binding, Owner
 from nat_table.table import NatTable
 
-_FLOW = Owner("flow")
+FLOW = Owner("flow")
+"""Who keeps a mapping for plain signalling traffic, whatever was signalled."""
 
 
 def let_linger(
@@ -20,5 +21,5 @@ def let_linger(
     standing = table.look_up_internal(transport, internal)
     if standing is not None and standing.external == binding.external:
         until = now + transaction_timeout
-        table.bind(transport, internal, kind, _FLOW, now=now, expires_at=until)
+        table.bind(transport, internal, kind, FLOW, now=now, expires_at=until)
         table.close(binding, owner, now)

@@ -17,7 +17,7 @@ from alg.daemon.restart import (
     stored_mappings,
     take_over,
 )
-from alg.mappings import FLOW
+from alg.dialogs.linger import FLOW
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, Owner, Pinhole
 from nat_table.endpoint import Endpoint, Transport
