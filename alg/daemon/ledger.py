@@ -50,10 +50,9 @@ class Ledger:
 
     def note(self, changes: Sequence[Change]) -> None:
         """Notes changes that the kernel knows of already."""
+        self.touch(change.binding for change in changes)
         for change in changes:
             binding = change.binding
-            if self._has_store:
-                self._touched[binding.transport, binding.internal] = None
             if isinstance(change, Opened | Closed):
                 what = "opened" if isinstance(change, Opened) else "closed"
                 log.info(
@@ -61,9 +60,9 @@ class Ledger:
                 )
 
     def touch(self, bindings: Iterable[Binding]) -> None:
-        """Notes that the store is wrong about these mappings."""
-        for binding in bindings:
-            self._touched[binding.transport, binding.internal] = None
+        """Notes that the store, if there is one, is wrong about these mappings."""
+        if self._has_store:
+            self._touched.update(((each.transport, each.internal), None) for each in bindings)
 
     def take_rows(self, *, has_all: bool = False) -> dict[Key, bytes | None]:
         """Returns rows of mappings: of all, or of those that have changed since the last call.
