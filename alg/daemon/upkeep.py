@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from alg.config import Config
@@ -93,12 +93,8 @@ class Upkeep:
         else:
             self._acceptance.remove()  # those of an earlier run
         if is_kernel_empty:
-            try:
-                for _ in self._ledger.reconcile():
-                    pass
-                self._is_behind = False
-            except CommitFailed as error:
-                self._fall_behind("mappings of an earlier run", error)
+            for _ in self._reconciling():
+                pass
 
     def stop(self) -> None:
         """Saves what is left to be saved, and takes our rules out of other programs' chains.
@@ -231,9 +227,12 @@ class Upkeep:
 
     async def reconcile(self) -> None:
         """Makes the kernel equal to the table, with time for packets in between."""
+        for _ in self._reconciling():
+            await asyncio.sleep(0)
+
+    def _reconciling(self) -> Iterator[None]:
         try:
-            for _ in self._ledger.reconcile():
-                await asyncio.sleep(0)
+            yield from self._ledger.reconcile()
             self._is_behind = False
         except CommitFailed as error:
             self._fall_behind("the mappings", error)
