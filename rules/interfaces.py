@@ -35,11 +35,6 @@ def interface_exists(name: str) -> bool:
     return True
 
 
-def external_address(name: str) -> str:
-    """Returns the interface's primary global IPv4 address; raises InterfaceMissing, NoAddress."""
-    return external_addresses(name)[0]
-
-
 def external_addresses(name: str) -> tuple[str, ...]:
     """Returns the interface's global IPv4 addresses, primary ones first, as the kernel lists them.
 

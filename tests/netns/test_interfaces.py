@@ -10,7 +10,6 @@ import pytest
 from rules.interfaces import (
     InterfaceMissing,
     NoAddress,
-    external_address,
     external_addresses,
     local_udp_ports,
     networks_of,
@@ -33,8 +32,8 @@ def ip(network: Network, command: str) -> None:
 
 def test_external_addresses_are_the_global_ones_primary_first(network: Network) -> None:
     call = network.router.call
-    assert call(lambda: external_address(EXTERNAL_INTERFACE)) == EXTERNAL
-    assert call(lambda: external_address(INTERNAL_INTERFACE)) == LAN_ROUTER
+    assert call(lambda: external_addresses(EXTERNAL_INTERFACE)[0]) == EXTERNAL
+    assert call(lambda: external_addresses(INTERNAL_INTERFACE)[0]) == LAN_ROUTER
     ip(network, "addr add 203.0.113.2/24 dev wan0")
     ip(network, "addr add 198.51.100.7/32 dev wan0 label wan0:vip")
     ip(network, "addr add 169.254.1.1/16 scope link dev wan0")
@@ -49,7 +48,7 @@ def test_external_addresses_are_the_global_ones_primary_first(network: Network) 
     with pytest.raises(NoAddress, match="interface wan0 has no IPv4 address"):
         call(lambda: external_addresses(EXTERNAL_INTERFACE))
     with pytest.raises(InterfaceMissing, match="there is no interface ppp7"):
-        call(lambda: external_address("ppp7"))
+        call(lambda: external_addresses("ppp7"))
 
 
 def test_A87_own_addresses_are_those_of_every_interface(network: Network) -> None:
