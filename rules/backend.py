@@ -229,9 +229,7 @@ class KernelBackend:
                 yield
             if added:
                 noted = {each.key for each in self._netlink.elements(elements.STRAYS)}
-                ends = used(map(elements.binding, added), noted)
-                if ends:
-                    self._conntrack.cut(ends)
+                self._conntrack.cut(used(map(elements.binding, added), noted))
         except KernelRefused as refusal:
             raise CommitFailed(str(refusal)) from refusal
         finally:
@@ -289,9 +287,7 @@ class KernelBackend:
 
         With their next packet they meet the maps anew, of this uplink or of another.
         """
-        ends = own_ends(self.listing())
-        if ends:
-            self._conntrack.cut(ends)
+        self._conntrack.cut(own_ends(self.listing()))
 
     def release_capture(self) -> None:
         """Stops capturing signalling; mappings and media go on."""

@@ -35,8 +35,8 @@ class MemoryBackend:
 
     def reconfigure(self, settings: Settings) -> None:
         """Goes on with other settings; what stands is kept."""
-        standing = [Element(*key, data) for key, data in self._elements.items()]
         self._settings = settings
+        standing = self._standing()
         for steps in differences(elements.whole(standing, settings), standing):
             self._apply(steps)
 
@@ -52,8 +52,8 @@ class MemoryBackend:
 
     def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str]]]) -> Iterator[None]:
         """Makes exactly these bindings stand, in steps; raises CommitFailed."""
-        standing = [Element(*key, data) for key, data in self._elements.items()]
-        for steps in differences(self._latches.adopt(wanted, self._settings), standing):
+        goal = self._latches.adopt(wanted, self._settings)
+        for steps in differences(goal, self._standing()):
             self._apply(steps)
             yield
 
@@ -75,7 +75,7 @@ class MemoryBackend:
 
     def listing(self) -> list[Binding]:
         """Returns the bindings that stand."""
-        return elements.bindings(Element(*key, data) for key, data in self._elements.items())
+        return elements.bindings(self._standing())
 
     def cut_flows(self) -> None:
         """Does nothing: there are no flows in memory."""
@@ -88,6 +88,9 @@ class MemoryBackend:
         """Forgets everything."""
         self.is_capturing = False
         self._elements.clear()
+
+    def _standing(self) -> list[Element]:
+        return [Element(*key, data) for key, data in self._elements.items()]
 
     def _apply(self, steps: Iterable[Operation]) -> None:
         if self.is_refusing:
