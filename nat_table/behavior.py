@@ -24,6 +24,22 @@ class Filtering(enum.Enum):
     """Whoever sends first, from the network of a signalled address if there is one (RFC 7362)."""
 
 
+class Mode6(enum.Enum):
+    """What becomes of IPv6 between the internal and the external side."""
+
+    OFF = "off"
+    """Nothing: IPv6 is not looked at."""
+
+    PINHOLE = "pinhole"
+    """Routed: addresses stay as they are, and a stateful firewall is opened."""
+
+    NAT66 = "nat66"
+    """Many internal addresses behind one external, as in IPv4."""
+
+    NPTV6 = "nptv6"
+    """One prefix in the place of another, ports stay (RFC 6296)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Behavior:
     """The knobs of a `NatTable`; port ranges include both ends, timeouts are in seconds.

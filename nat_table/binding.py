@@ -20,13 +20,16 @@ class Kind(enum.Enum):
     SIP = "sip"
     RTP = "rtp"
     RTCP = "rtcp"
+    MEDIA = "media"
+    """Whatever runs over TCP (MSRP, BFCP, T.38, framed RTP)."""
 
 
 class Owner(NamedTuple):
     """Who keeps a binding alive.
 
-    `scope` is "call", "registration" or "flow" (plain signalling traffic, kept like any UDP
-    mapping); `call_id` and `tag` tell owners of one scope apart and may be empty.
+    `scope` is "call", "registration", "connection" (an open TCP connection) or "flow" (plain
+    signalling traffic, kept like any UDP mapping); `call_id` and `tag` tell owners of one scope
+    apart and may be empty.
     """
 
     scope: str

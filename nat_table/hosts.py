@@ -9,29 +9,45 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 
+from nat_table.endpoint import is_ipv6
+from nat_table.prefix import PrefixTranslation
+
 _WINDOW = 1.0  # seconds
 
 
 class Hosts:
     """Counts the bindings of internal addresses and pairs each with one external address.
 
+    That is one of the host's family, or what a translation of prefixes makes of an IPv6 address.
     A host's external address follows from its own, so that it is the same whenever it comes back.
     While it has bindings, it stays where they are: with another list of addresses than when they
     were made, that may be elsewhere (RFC 4787 REQ-2, "paired").
     """
 
-    __slots__ = ("_addresses", "_counts", "_elsewhere", "_opened", "_recent")
+    __slots__ = ("_addresses", "_counts", "_elsewhere", "_opened", "_recent", "_translation")
 
-    def __init__(self, external_addresses: Sequence[str]) -> None:
-        self._addresses = tuple(external_addresses)
+    def __init__(
+        self, external_addresses: Sequence[str], translation: PrefixTranslation | None = None
+    ) -> None:
+        self._addresses: dict[bool, tuple[str, ...]] = {
+            of_ipv6: tuple(each for each in external_addresses if is_ipv6(each) is of_ipv6)
+            for of_ipv6 in (False, True)
+        }
+        self._translation = translation
         self._counts: dict[str, int] = {}
         self._elsewhere: dict[str, str] = {}
         self._opened: deque[tuple[float, str]] = deque()  # when and by whom, within the window
         self._recent: dict[str, int] = {}  # how often each is in there
 
-    def external_address(self, host: str) -> str:
-        """Returns the external address of a host."""
+    def external_address(self, host: str) -> str | None:
+        """Returns the external address of a host; None where it has none."""
         return self._elsewhere.get(host) or self._usual_address(host)
+
+    def may_be_behind(self, external_address: str, host: str) -> bool:
+        """Whether an external address may stand for a host: of its family, and as computed."""
+        if self._translation is not None and is_ipv6(host):
+            return external_address == self._usual_address(host)
+        return is_ipv6(external_address) is is_ipv6(host)
 
     def count(self, host: str) -> int:
         """Returns how many bindings a host has."""
@@ -76,15 +92,31 @@ class Hosts:
             self._uncount(self._opened.popleft()[1])
 
     def move(self, old_address: str, new_address: str) -> None:
-        """Puts one external address in the place of another, with every host on it."""
-        at = self._addresses.index(old_address)
-        self._addresses = (*self._addresses[:at], new_address, *self._addresses[at + 1 :])
+        """Puts one external address in the place of another, with every host on it.
+
+        Raises ValueError where the old one is unknown, or the new one is known or of another
+        family.
+        """
+        addresses = self._addresses[is_ipv6(old_address)]
+        if old_address not in addresses:
+            raise ValueError(f"{old_address} is no external address")
+        if new_address in addresses:
+            raise ValueError(f"{new_address} is an external address already")
+        if is_ipv6(new_address) is not is_ipv6(old_address):
+            raise ValueError(f"external address {new_address} is of another family")
+        self._addresses[is_ipv6(old_address)] = tuple(
+            new_address if each == old_address else each for each in addresses
+        )
         for host, address in self._elsewhere.items():
             if address == old_address:
                 self._elsewhere[host] = new_address
 
-    def _usual_address(self, host: str) -> str:
-        return self._addresses[zlib.crc32(host.encode()) % len(self._addresses)]
+    def _usual_address(self, host: str) -> str | None:
+        of_ipv6 = is_ipv6(host)
+        if of_ipv6 and self._translation is not None:
+            return self._translation.to_external(host)
+        addresses = self._addresses[of_ipv6]
+        return addresses[zlib.crc32(host.encode()) % len(addresses)] if addresses else None
 
     def _uncount(self, host: str) -> None:
         if self._recent[host] > 1:

@@ -9,6 +9,9 @@ that is free as likely as any other (RFC 6888 REQ-15): to search on from a rando
 A freed port is held for its last owner: it may have the port back at once, anyone else only when
 the quarantine is over (RFC 6888 REQ-8). All holds last equally long, so they end in the order in
 which they began, and ending them costs no more than what ends.
+
+Where prefixes are translated no pool is needed: no two hosts share an external address, and each
+keeps its own ports (RFC 6296).
 """
 
 from __future__ import annotations
@@ -31,6 +34,25 @@ class Rng(Protocol):
 
     def randint(self, low: int, high: int, /) -> int:
         """Returns a number from low to high, both included."""
+
+
+class Ports(Protocol):
+    """What the table asks of the ports of an external address."""
+
+    def take(self, owners: Sequence[Endpoint], now: float) -> int | None:
+        """Takes consecutive ports, as the owners' are; returns the first, or None."""
+
+    def claim(self, port: int, owner: Endpoint, now: float) -> bool:
+        """Takes exactly this port; returns False where the owner may not have it."""
+
+    def release(self, port: int, owner: Endpoint, now: float) -> None:
+        """Gives a taken port back."""
+
+    def undo_take(self, port: int) -> None:
+        """Undoes the latest `take` or `claim`."""
+
+    def undo_release(self, port: int) -> None:
+        """Undoes the latest `release`."""
 
 
 class PortPool:
@@ -150,3 +172,31 @@ class PortPool:
             return None
         *_, behind = self._states[low : high + 1].split(run, drawn % free + 1)
         return high + 1 - len(behind) - size
+
+
+class OwnPorts:
+    """Every owner's own port from 1024 up: there is nothing to keep.
+
+    Ports of a pool are denied because the router itself, or masquerading, has them on the same
+    address; nobody but the owner is on this one.
+    """
+
+    __slots__ = ()
+
+    def take(self, owners: Sequence[Endpoint], now: float) -> int | None:
+        """Returns the first owner's port; None where the row goes below 1024 or above 65535."""
+        first = owners[0].port
+        return first if _FIRST_PORT <= first <= _END - len(owners) else None
+
+    def claim(self, port: int, owner: Endpoint, now: float) -> bool:
+        """Returns whether the port is the owner's, and none below 1024."""
+        return port == owner.port >= _FIRST_PORT
+
+    def release(self, port: int, owner: Endpoint, now: float) -> None:
+        """Does nothing: nobody else could have the port."""
+
+    def undo_take(self, port: int) -> None:
+        """Does nothing."""
+
+    def undo_release(self, port: int) -> None:
+        """Does nothing."""

@@ -18,7 +18,8 @@ from nat_table.table import NatTable
 Row = tuple[Binding, tuple[Pinhole, ...]]
 """A binding and its pinholes."""
 
-_STATES = {"call": "call", "registration": "registered"}  # by owner's scope, strongest first
+# By owner's scope, strongest first.
+_STATES = {"call": "call", "registration": "registered", "connection": "connected"}
 _STRENGTH = {scope: -rank for rank, scope in enumerate(_STATES, start=-len(_STATES))}
 
 

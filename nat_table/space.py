@@ -5,24 +5,49 @@ The two indexes are written here only, and always together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from nat_table.behavior import Behavior
 from nat_table.binding import Binding
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, is_ipv6
 from nat_table.entry import Entry
-from nat_table.ports import PortPool
+from nat_table.ports import OwnPorts, PortPool, Ports, Rng
 
 
 class Space:
-    """Finds entries by their internal and by their external endpoint."""
+    """Finds entries by their internal and by their external endpoint.
 
-    __slots__ = ("by_external", "by_internal", "pools")
+    Where prefixes are translated, IPv6 addresses have no pools.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_behavior", "_own", "_pools", "_rng", "by_external", "by_internal")
+
+    def __init__(
+        self,
+        external_addresses: Iterable[str],
+        behavior: Behavior,
+        rng: Rng,
+        *,
+        is_translated: bool,
+    ) -> None:
         self.by_internal: dict[Endpoint, Entry] = {}
         self.by_external: dict[Endpoint, Entry] = {}
-        self.pools: dict[str, PortPool] = {}
+        self._behavior = behavior
+        self._rng = rng
+        self._pools = {address: PortPool(behavior, rng) for address in external_addresses}
+        self._own = OwnPorts() if is_translated else None
+
+    def ports(self, external_address: str) -> Ports | None:
+        """Returns the ports of an external address; None where it is not ours."""
+        if self._own is not None and is_ipv6(external_address):
+            return self._own
+        return self._pools.get(external_address)
+
+    def end_quarantine(self, now: float, limit: int | None) -> None:
+        """Frees the ports whose quarantine is over, `limit` of each address at the most."""
+        for pool in self._pools.values():
+            pool.end_quarantine(now, limit)
 
     def insert(self, binding: Binding) -> Entry:
         """Returns the new entry of a binding whose endpoints are free."""
@@ -35,14 +60,14 @@ class Space:
         del self.by_internal[binding.internal], self.by_external[binding.external]
 
     def move(
-        self, old_address: str, new_address: str, pool: PortPool, now: float
+        self, old_address: str, new_address: str, now: float
     ) -> Iterator[tuple[Binding, Entry]]:
         """Puts a new pool in the place of an old one; yields what each entry was, and the entry.
 
         An entry keeps its port, which is free in a new pool.
         """
-        del self.pools[old_address]
-        self.pools[new_address] = pool
+        del self._pools[old_address]
+        pool = self._pools[new_address] = PortPool(self._behavior, self._rng)
         for before in [entry.binding for entry in self.by_internal.values()]:
             if before.external.address == old_address:
                 external = Endpoint(new_address, before.external.port)

@@ -14,38 +14,20 @@ from collections.abc import Iterator, Sequence
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, MediaPair, Owner, Pinhole
 from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Refreshed
-from nat_table.endpoint import Endpoint, Transport
+from nat_table.endpoint import UDP, Endpoint, Transport
 from nat_table.entry import Entry
 from nat_table.hosts import Hosts
-from nat_table.ports import PortPool, Rng
+from nat_table.ports import Ports, Rng
+from nat_table.prefix import PrefixTranslation
+from nat_table.refusal import (
+    BindRefused,
+    NoExternalAddress,
+    NoFreePort,
+    QuotaExceeded,
+    RateExceeded,
+)
 from nat_table.space import Space
 from nat_table.timers import Timers
-
-_UDP = Transport.UDP  # a name of the module is found in a fifth of the time of an Enum's member
-
-
-class BindRefused(Exception):
-    """No binding was made and nothing has changed; `reason` is one word for counters and logs."""
-
-    reason = "bind_refused"
-
-
-class NoFreePort(BindRefused):
-    """Every port that would do is taken, denied, or in quarantine."""
-
-    reason = "no_free_port"
-
-
-class QuotaExceeded(BindRefused):
-    """The host, or the table, has as many bindings as it may (RFC 6888 REQ-4)."""
-
-    reason = "quota_exceeded"
-
-
-class RateExceeded(QuotaExceeded):
-    """The host has opened as many bindings within the last second as it may."""
-
-    reason = "rate_exceeded"
 
 
 class NatTable:
@@ -54,18 +36,25 @@ class NatTable:
     Mapping is endpoint-independent (RFC 4787 REQ-1): an internal endpoint has one binding a
     transport, whoever the remote is. Ports of one transport never stand for those of another.
     `rng` decides which ports are drawn and should be unpredictable outside tests (RFC 6056).
+    A host is behind an external address of its own family, or, if it is one of IPv6 and there is a
+    `translation`, behind the one that this computes, with its own ports.
     """
 
-    def __init__(self, external_addresses: Sequence[str], behavior: Behavior, rng: Rng) -> None:
-        if not external_addresses:
-            raise ValueError("a table needs an external address")
+    def __init__(
+        self,
+        external_addresses: Sequence[str],
+        behavior: Behavior,
+        rng: Rng,
+        translation: PrefixTranslation | None = None,
+    ) -> None:
+        if not external_addresses and translation is None:
+            raise ValueError("a table needs an external address, or a translation of prefixes")
         self._behavior = behavior
-        self._rng = rng
-        # Two attributes, not a dictionary by transport: an Enum hashes slowly.
-        self._udp, self._tcp = Space(), Space()
-        for space in (self._udp, self._tcp):
-            space.pools = {address: PortPool(behavior, rng) for address in external_addresses}
-        self._hosts = Hosts(external_addresses)
+        self._udp, self._tcp = (
+            Space(external_addresses, behavior, rng, is_translated=translation is not None)
+            for _ in range(2)
+        )
+        self._hosts = Hosts(external_addresses, translation)
         self._changes: list[Change] = []
         self._timers = Timers()
 
@@ -81,8 +70,8 @@ class NatTable:
         """Returns how many bindings a host has."""
         return self._hosts.count(internal_address)
 
-    def external_address(self, internal_address: str) -> str:
-        """Returns the external address of a host: always the same one (RFC 4787 REQ-2).
+    def external_address(self, internal_address: str) -> str | None:
+        """Returns the external address of a host: always the same one (RFC 4787 REQ-2), or None.
 
         Where that one has no port left, binding is refused: another address would let a call's
         signalling and its media come from two.
@@ -91,12 +80,12 @@ class NatTable:
 
     def look_up_internal(self, transport: Transport, endpoint: Endpoint) -> Binding | None:
         """Returns the binding of an internal endpoint."""
-        entry = (self._udp if transport is _UDP else self._tcp).by_internal.get(endpoint)
+        entry = (self._udp if transport is UDP else self._tcp).by_internal.get(endpoint)
         return None if entry is None else entry.binding
 
     def look_up_external(self, transport: Transport, endpoint: Endpoint) -> Binding | None:
         """Returns the binding that an external endpoint stands for."""
-        entry = (self._udp if transport is _UDP else self._tcp).by_external.get(endpoint)
+        entry = (self._udp if transport is UDP else self._tcp).by_external.get(endpoint)
         return None if entry is None else entry.binding
 
     def pinholes(self, binding: Binding) -> tuple[Pinhole, ...]:
@@ -120,9 +109,9 @@ class NatTable:
 
         A standing binding is reused as it is (RFC 4787 REQ-1), its deadline never shortened, its
         remotes kept where none are given. A new one gets the port that is `wanted`, if it is free.
-        Raises NoFreePort, QuotaExceeded or RateExceeded.
+        Raises NoFreePort, NoExternalAddress, QuotaExceeded or RateExceeded.
         """
-        entry = (self._udp if transport is _UDP else self._tcp).by_internal.get(internal)
+        entry = (self._udp if transport is UDP else self._tcp).by_internal.get(internal)
         if entry is None:
             external = self._take(transport, (internal,), now, wanted)
             pinhole = Pinhole(owner, expires_at, remotes)
@@ -172,10 +161,10 @@ class NatTable:
         )
         kinds = (Kind.RTP, Kind.RTCP)
         if is_run and first not in standing:
-            address, port = self._take(_UDP, row, now)
+            address, port = self._take(UDP, row, now)
             made = [
                 self._open(
-                    Binding(_UDP, internal, Endpoint(address, port + offset), kind, now),
+                    Binding(UDP, internal, Endpoint(address, port + offset), kind, now),
                     Pinhole(owner, expires_at),
                 )
                 for (offset, internal), kind in zip(enumerate(row), itertools.cycle(kinds))
@@ -184,7 +173,7 @@ class NatTable:
         mark = len(self._changes)
         try:
             made = [
-                self.bind(_UDP, each, kind, owner, now=now, expires_at=expires_at)
+                self.bind(UDP, each, kind, owner, now=now, expires_at=expires_at)
                 for each, kind in zip(row, itertools.cycle(kinds))
             ]
         except BindRefused:
@@ -232,8 +221,7 @@ class NatTable:
                 break
             self._drop(claim.entry, claim.pinhole.owner, now)
         for space in (self._udp, self._tcp):
-            for pool in space.pools.values():
-                pool.end_quarantine(now, limit)
+            space.end_quarantine(now, limit)
         self._hosts.forget(now)
 
     def next_deadline(self) -> float | None:
@@ -252,16 +240,16 @@ class NatTable:
         Raises ValueError, nothing undone, where an address was moved meanwhile.
         """
         for change in changes:
-            if change.binding.external.address not in self._udp.pools:
+            if self._udp.ports(change.binding.external.address) is None:
                 raise ValueError(f"{change.binding.external} has moved, there is no way back")
         for change in reversed(changes):
             binding = change.binding
             if isinstance(change, Opened):
                 self._remove(self._standing(binding))
-                self._pool(binding).undo_take(binding.external.port)
+                self._ports(binding).undo_take(binding.external.port)
                 self._hosts.undo_opened(binding.internal.address)
             elif isinstance(change, Closed):
-                self._pool(binding).undo_release(binding.external.port)
+                self._ports(binding).undo_release(binding.external.port)
                 self._insert(binding, change.pinholes)
             elif isinstance(change, Refreshed):
                 self._put(self._standing(binding), change.after, change.before)
@@ -272,17 +260,12 @@ class NatTable:
         Each keeps its port, owners and remotes; every host of the old address is on the new one. As
         nobody knows the new address yet, no port of it is in quarantine. A move is not reverted:
         where the kernel refuses it, the kernel must be made to follow. Raises ValueError where the
-        old address is not the table's, or the new one is already.
+        old address is not the table's, or the new one is already or of another family.
         """
-        if old_address not in self._udp.pools:
-            raise ValueError(f"{old_address} is no external address")
-        if new_address in self._udp.pools:
-            raise ValueError(f"{new_address} is an external address already")
         self._hosts.move(old_address, new_address)
         moved = {}
         for space in (self._udp, self._tcp):
-            pool = PortPool(self._behavior, self._rng)
-            for before, entry in space.move(old_address, new_address, pool, now):
+            for before, entry in space.move(old_address, new_address, now):
                 moved[before] = entry.binding
                 self._note_moved(before, entry)
         return moved
@@ -301,16 +284,22 @@ class NatTable:
         transport, internal, external = binding.transport, binding.internal, binding.external
         if self.look_up_internal(transport, internal) is not None:
             raise ValueError(f"{internal} has another binding than {external}")
-        pool = self._space(transport).pools.get(external.address)
-        if pool is None or not pool.claim(external.port, internal, now):
+        ports = self._space(transport).ports(external.address)
+        if (
+            ports is None
+            or not self._hosts.may_be_behind(external.address, internal.address)
+            or not ports.claim(external.port, internal, now)
+        ):
             raise ValueError(f"{external} is not free to stand for {internal}")
         self._insert(binding, (pinhole,))
 
     def _space(self, transport: Transport) -> Space:
-        return self._udp if transport is _UDP else self._tcp
+        return self._udp if transport is UDP else self._tcp
 
-    def _pool(self, binding: Binding) -> PortPool:
-        return self._space(binding.transport).pools[binding.external.address]
+    def _ports(self, binding: Binding) -> Ports:
+        ports = self._space(binding.transport).ports(binding.external.address)
+        assert ports is not None, binding
+        return ports
 
     def _entry(self, binding: Binding) -> Entry | None:
         entry = self._space(binding.transport).by_internal.get(binding.internal)
@@ -338,10 +327,12 @@ class NatTable:
         if recent + len(owners) > self._behavior.max_new_per_second:
             raise RateExceeded(f"{host} has opened {recent} mappings within a second")
         address = self.external_address(host)
-        pool = self._space(transport).pools[address]
-        if wanted is not None and pool.claim(wanted, owners[0], now):
+        ports = None if address is None else self._space(transport).ports(address)
+        if address is None or ports is None:
+            raise NoExternalAddress(f"{host} has no external address")
+        if wanted is not None and ports.claim(wanted, owners[0], now):
             return Endpoint(address, wanted)
-        port = pool.take(owners, now)
+        port = ports.take(owners, now)
         if port is None:
             raise NoFreePort(f"{address} has no free {transport.label} port for {owners[0]}")
         return Endpoint(address, port)
@@ -363,7 +354,7 @@ class NatTable:
             self._changes += (Refreshed(binding, pinhole, None), *followed)
         else:
             self._remove(entry)
-            self._pool(binding).release(binding.external.port, binding.internal, now)
+            self._ports(binding).release(binding.external.port, binding.internal, now)
             self._changes += (*followed, Closed(binding, (pinhole,)))
 
     def _note_moved(self, before: Binding, entry: Entry) -> None:

@@ -4,15 +4,24 @@ import gc
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Owner, Pinhole
+from nat_table.changes import Admitted, Change, Closed, Excluded, Opened
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.entry import Claim, Entry
+from nat_table.prefix import PrefixTranslation
 
 ALL = [f"203.0.113.{number}" for number in range(1, 5)]
-ADDRESSES = ALL[:2]
+ALL6 = [f"2001:db8::{number}" for number in range(1, 4)]
+ADDRESSES = [*ALL[:2], *ALL6[:2]]
+TRANSLATIONS = [
+    None,
+    PrefixTranslation(IPv6Network("fd00::/56"), IPv6Network("2001:db8:1::/56")),
+    PrefixTranslation(IPv6Network("fd00::/56"), IPv6Network("fd00::/56")),
+]
 BEHAVIOR = Behavior(
     pool=(20000, 20007),
     denied_ports=frozenset({5061, 20002}),
@@ -31,6 +40,7 @@ class Model:
     """
 
     addresses: list[str]
+    translation: PrefixTranslation | None
     bindings: dict[Key, tuple[Binding, dict[Owner, Pinhole]]] = field(default_factory=dict)
     pairs: list[tuple[Binding, Binding]] = field(default_factory=list)
     quarantine: list[tuple[float, Binding]] = field(default_factory=list)
@@ -42,11 +52,21 @@ class Model:
     def recent(self, host: str, now: float) -> int:
         return sum(opened == host and when > now - 1.0 for when, opened in self.opened)
 
-    def external_address(self, host: str) -> str:
+    def external_address(self, host: str) -> str | None:
         stands = {b.external.address for b, _ in self.bindings.values() if b.internal[0] == host}
         assert len(stands) <= 1
-        usual = self.addresses[zlib.crc32(host.encode()) % len(self.addresses)]
-        return stands.pop() if stands else usual
+        if self.is_translated(host):
+            assert self.translation is not None
+            return self.translation.to_external(host)
+        family = [each for each in self.addresses if (":" in each) == (":" in host)]
+        return stands.pop() if stands else family[zlib.crc32(host.encode()) % len(family)]
+
+    def unused_addresses(self, like: str) -> list[str]:
+        family = ALL6 if ":" in like else ALL
+        return [each for each in family if each not in self.addresses]
+
+    def is_translated(self, host: str) -> bool:
+        return self.translation is not None and ":" in host
 
     def admitted(self) -> dict[Key, set[str]]:
         return {
@@ -60,11 +80,18 @@ class Model:
         self, transport: Transport, external: Endpoint, owner: Endpoint, now: float
     ) -> bool:
         low, high = BEHAVIOR.fence
+        if self.is_translated(owner.address):
+            is_ours = external == (self.external_address(owner.address), owner.port)
+        else:
+            is_ours = (
+                external.address in self.addresses
+                and (":" in external.address) == (":" in owner.address)
+                and not low <= external.port <= high
+                and external.port not in BEHAVIOR.denied_ports
+            )
         return (
-            external.address in self.addresses
+            is_ours
             and 1024 <= external.port <= 65535
-            and not low <= external.port <= high
-            and external.port not in BEHAVIOR.denied_ports
             and all(
                 (binding.transport, binding.external) != (transport, external)
                 for binding, _ in self.bindings.values()
@@ -87,13 +114,34 @@ class Model:
             self.quarantine.append((now + BEHAVIOR.quarantine_timeout, binding))
 
 
+class Kernel(dict[Key, tuple[Endpoint, set[str]]]):
+    """What a kernel knows that is told the changes only: by external endpoint, internal endpoint
+    and admitted remotes.
+    """
+
+    def apply(self, change: Change) -> None:
+        """Does what a change says, which must be possible then: nothing twice, nothing unknown."""
+        binding = change.binding
+        key = (binding.transport, binding.external)
+        if isinstance(change, Opened):
+            assert key not in self
+            self[key] = (binding.internal, set())
+        elif isinstance(change, Closed):
+            assert self.pop(key) == (binding.internal, set())
+        elif isinstance(change, Admitted):
+            assert change.address not in self[key][1]
+            self[key][1].add(change.address)
+        elif isinstance(change, Excluded):
+            self[key][1].remove(change.address)
+
+
 def memories_of_hosts(root: object) -> list[object]:
-    """Returns what an object holds, however deep, that tells of a host 10.0.0.x."""
+    """Returns what an object holds, however deep, that tells of a host 10.0.0.x or fd00::x."""
     return [
         one
         for one in _reachable(root)
         if isinstance(one, Binding | Pinhole | Endpoint | Owner | Entry | Claim)
-        or (isinstance(one, str) and one.startswith("10.0.0."))
+        or (isinstance(one, str) and one.startswith(("10.0.0.", "fd00::")))
     ]
 
 

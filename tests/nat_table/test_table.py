@@ -7,7 +7,8 @@ import pytest
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, Pinhole
 from nat_table.endpoint import Endpoint, Transport
-from nat_table.table import BindRefused, NatTable, NoFreePort, QuotaExceeded
+from nat_table.refusal import BindRefused, NoFreePort, QuotaExceeded
+from nat_table.table import NatTable
 from tests.nat_table.phones import (
     CALL,
     EXTERNAL,

@@ -5,7 +5,8 @@ import pytest
 from nat_table.binding import Binding, Kind, Pinhole
 from nat_table.changes import Admitted, Closed, Excluded, Opened, Refreshed
 from nat_table.endpoint import Endpoint, Transport
-from nat_table.table import NatTable, NoFreePort, QuotaExceeded, RateExceeded
+from nat_table.refusal import NoExternalAddress, NoFreePort, QuotaExceeded, RateExceeded
+from nat_table.table import NatTable
 from tests.nat_table.model import memories_of_hosts
 from tests.nat_table.phones import (
     CALL,
@@ -183,3 +184,19 @@ def test_what_was_done_before_a_move_is_not_reverted_after_it() -> None:
         with pytest.raises(ValueError, match="moved"):
             table.revert(changes)
     assert list(table.bindings()) == list(moved.values())
+
+
+def test_a_move_to_another_family_is_refused() -> None:
+    table = new_table(EXTERNAL)
+    with pytest.raises(ValueError, match="family"):
+        table.move(EXTERNAL, "2001:db8::1", 1.0)
+
+
+def test_a_host_without_an_external_address_of_its_family_is_refused() -> None:
+    table = new_table(EXTERNAL)
+    assert table.external_address("fd00::20") is None
+    with pytest.raises(NoExternalAddress, match="fd00::20") as refusal:
+        bind(table, Endpoint("fd00::20", 5060))
+    assert refusal.value.reason == "no_external_address"
+    assert table.take_changes() == []
+    bind(table)

@@ -4,7 +4,8 @@ import pytest
 
 from nat_table.binding import Kind, Pinhole
 from nat_table.endpoint import Endpoint
-from nat_table.table import NatTable, NoFreePort, QuotaExceeded
+from nat_table.refusal import NoFreePort, QuotaExceeded
+from nat_table.table import NatTable
 from tests.nat_table.phones import (
     CALL,
     OTHER,

@@ -20,44 +20,48 @@ from hypothesis.stateful import (
 )
 
 from nat_table.binding import Binding, Kind, Owner, Pinhole
-from nat_table.changes import Admitted, Change, Closed, Excluded, Opened
+from nat_table.changes import Opened
 from nat_table.endpoint import Endpoint, Transport
+from nat_table.prefix import PrefixTranslation
+from nat_table.refusal import (
+    BindRefused,
+    NoExternalAddress,
+    NoFreePort,
+    QuotaExceeded,
+    RateExceeded,
+)
 from nat_table.snapshot import restore, snapshot
-from nat_table.table import BindRefused, NatTable, NoFreePort, QuotaExceeded, RateExceeded
-from tests.nat_table.model import ADDRESSES, ALL, BEHAVIOR, Key, Model, memories_of_hosts
-
-STRANGER = "10.0.0.99"
-
-transports = st.sampled_from([Transport.UDP, Transport.UDP, Transport.UDP, Transport.TCP])
-hosts = st.sampled_from([f"10.0.0.{host}" for host in range(20, 25)])
-ports = st.sampled_from([80, 4000, 4001, 4002, 4003, 5061, 20000, 20003, 60999, 61000])
-endpoints = st.builds(Endpoint, hosts, ports)
-owners = st.sampled_from([Owner("call", "a"), Owner("call", "b"), Owner("flow")])
-remotes = st.lists(
-    st.sampled_from(
-        [
-            Endpoint("198.51.100.1", 5060),
-            Endpoint("198.51.100.1", 9),
-            Endpoint("198.51.100.2", 9),
-            Endpoint("198.51.100.3", 9),
-        ]
-    ),
-    max_size=3,
-).map(tuple)
-lifetimes = st.sampled_from([1.0, 30.0, 60.0, 300.0])
+from nat_table.table import NatTable
+from tests.nat_table.draws import (
+    endpoints,
+    lifetimes,
+    owners,
+    remotes,
+    stranger,
+    transports,
+)
+from tests.nat_table.model import (
+    ADDRESSES,
+    BEHAVIOR,
+    TRANSLATIONS,
+    Kernel,
+    Key,
+    Model,
+    memories_of_hosts,
+)
 
 
 class TableMachine(RuleBasedStateMachine):
     steps = 0
 
-    @initialize(seed=st.integers(0, 2**32))
-    def start(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 2**32), translation=st.sampled_from(TRANSLATIONS))
+    def start(self, seed: int, translation: PrefixTranslation | None) -> None:
         self.now = 0.0
         self.random = random.Random(seed)
-        self.table = NatTable(ADDRESSES, BEHAVIOR, self.random)
-        self.model = Model(ADDRESSES)
+        self.table = NatTable(ADDRESSES, BEHAVIOR, self.random, translation)
+        self.model = Model(ADDRESSES, translation)
         self.committed = copy.deepcopy(self.model)
-        self.kernel: dict[Key, tuple[Endpoint, set[str]]] = {}
+        self.kernel = Kernel()
         self.seen: set[Key] = set()
 
     @rule(
@@ -179,10 +183,18 @@ class TableMachine(RuleBasedStateMachine):
                 or len(self.model.bindings) + len(fresh) > BEHAVIOR.max_mappings
             )
             return
-        assert isinstance(refusal, NoFreePort)
         address = self.model.external_address(host)
+        if address is None:
+            assert isinstance(refusal, NoExternalAddress)
+            return
+        assert isinstance(refusal, NoFreePort)
+        if self.model.is_translated(host):
+            own = [Endpoint(address, internal.port) for internal in fresh]
+            free = map(self.model.is_free, [transport] * 2, own, fresh, [self.now] * 2)
+            assert not all(free)
+            return
         runs = [sorted(fresh)] if is_run else [[endpoint] for endpoint in fresh]
-        anyone = Endpoint(STRANGER, 0)
+        anyone = stranger(address, 0)
         fits = [
             [
                 port
@@ -252,7 +264,7 @@ class TableMachine(RuleBasedStateMachine):
     def commit(self) -> None:
         """Takes the changes; a kernel that knows nothing else has the same bindings then."""
         for change in self.table.take_changes():
-            self.apply_to_kernel(change)
+            self.kernel.apply(change)
         assert {key: internal for key, (internal, _) in self.kernel.items()} == {
             (binding.transport, binding.external): binding.internal
             for binding, _ in self.model.bindings.values()
@@ -260,21 +272,6 @@ class TableMachine(RuleBasedStateMachine):
         assert {key: named for key, (_, named) in self.kernel.items()} == self.model.admitted()
         self.committed = copy.deepcopy(self.model)
         assert self.table.take_changes() == []
-
-    def apply_to_kernel(self, change: Change) -> None:
-        """Does what a change says, which must be possible then: nothing twice, nothing unknown."""
-        binding = change.binding
-        key = (binding.transport, binding.external)
-        if isinstance(change, Opened):
-            assert key not in self.kernel
-            self.kernel[key] = (binding.internal, set())
-        elif isinstance(change, Closed):
-            assert self.kernel.pop(key) == (binding.internal, set())
-        elif isinstance(change, Admitted):
-            assert change.address not in self.kernel[key][1]
-            self.kernel[key][1].add(change.address)
-        elif isinstance(change, Excluded):
-            self.kernel[key][1].remove(change.address)
 
     @rule()
     def refuse(self) -> None:
@@ -289,7 +286,7 @@ class TableMachine(RuleBasedStateMachine):
         self.commit()
         rows, addresses = snapshot(self.table), self.model.addresses
         self.model.addresses = addresses[::-1] if is_swapped else addresses
-        self.table = NatTable(self.model.addresses, BEHAVIOR, self.random)
+        self.table = NatTable(self.model.addresses, BEHAVIOR, self.random, self.model.translation)
         restore(self.table, rows, self.now)
         assert snapshot(self.table) == rows
         self.model.quarantine, self.model.opened = [], []
@@ -300,7 +297,7 @@ class TableMachine(RuleBasedStateMachine):
         self.commit()
         model = self.model
         old = data.draw(st.sampled_from(model.addresses))
-        new = data.draw(st.sampled_from([each for each in ALL if each not in model.addresses]))
+        new = data.draw(st.sampled_from(model.unused_addresses(like=old)))
         moved = self.table.move(old, new, self.now)
         assert moved == {
             binding: replace(
@@ -351,7 +348,8 @@ class TableMachine(RuleBasedStateMachine):
     @invariant()
     def a_stranger_may_have_just_what_is_free(self) -> None:
         for number, (transport, external) in enumerate(self.seen):
-            internal, pinhole = Endpoint(STRANGER, number), Pinhole(Owner("flow"), self.now)
+            internal = stranger(external.address, number)
+            pinhole = Pinhole(Owner("flow"), self.now)
             binding = Binding(transport, internal, external, Kind.SIP, self.now)
             is_free = self.model.is_free(transport, external, internal, self.now)
             try:
