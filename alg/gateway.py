@@ -21,16 +21,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from alg.datagram import Datagram
 from alg.dialogs.call import owner_of
 from alg.dialogs.dialog import CallTimeouts
 from alg.dialogs.linger import FLOW
 from alg.dialogs.session_timer import STEP
+from alg.inbound import Inbound
 from alg.left import BODY, CONTACT, parts_left
-from alg.mappings import DeniedPort, Inbound, Limits, Outbound, OwnAddress
 from alg.methods import IN_DIALOG, METHODS, Exchange, call_key
+from alg.outbound import DeniedPort, Limits, Outbound, OwnAddress
 from alg.rewrite import MalformedSdp, TooComplex, rewrite
 from alg.sip.message import Malformed, NotSip, SipMessage, parse_message
 from alg.sip.span import Edit, apply_edits
@@ -38,8 +39,9 @@ from alg.state import State
 from alg.verdict import Direction, Outcome, Reason, Verdict
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Change, Closed
-from nat_table.endpoint import Endpoint
-from nat_table.table import NatTable, NoFreePort, QuotaExceeded, RateExceeded
+from nat_table.endpoint import TCP, UDP, Endpoint, is_ipv6
+from nat_table.refusal import NoExternalAddress, NoFreePort, QuotaExceeded, RateExceeded
+from nat_table.table import NatTable
 
 log = logging.getLogger("sipnat.gateway")
 
@@ -55,6 +57,7 @@ _REASONS: dict[type[Exception], Reason] = {
     TooComplex: Reason.TOO_COMPLEX,
     DeniedPort: Reason.DENIED_PORT,
     OwnAddress: Reason.OWN_ADDRESS,
+    NoExternalAddress: Reason.NO_EXTERNAL_ADDRESS,
     NoFreePort: Reason.NO_FREE_PORT,
     QuotaExceeded: Reason.QUOTA,
     RateExceeded: Reason.RATE,
@@ -65,20 +68,23 @@ _REASONS: dict[type[Exception], Reason] = {
 class GatewaySettings:
     """What the engine must know of the configuration; timeouts in seconds.
 
+    Addresses and networks are of both families, addresses in the spelling that endpoints have.
     Media between two hosts of one of the `internal_networks` stays inside, if `has_direct_media`;
     `media_hosts` are addresses that any internal host may name in its descriptions; `hands_off` are
     servers that traverse the NAT by themselves, whose traffic passes as it is. `own_addresses` are
-    the router's, which are never mapped; `denied_ports` are internal ports that never are. A host
-    may have `max_registrations_per_host` registrations, and as many subscriptions.
+    the router's, which are never mapped; `denied_ports` are internal ports that never are. Media
+    over TCP is mapped where a phone is to be connected to, if `has_tcp_media`. A host may have
+    `max_registrations_per_host` registrations, and as many subscriptions.
     """
 
     external_addresses: tuple[str, ...]
-    internal_networks: tuple[IPv4Network, ...] = ()
+    internal_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     media_hosts: frozenset[str] = frozenset()
-    hands_off: tuple[IPv4Network, ...] = ()
+    hands_off: tuple[IPv4Network | IPv6Network, ...] = ()
     own_addresses: frozenset[str] = frozenset()
     denied_ports: frozenset[int] = frozenset()
     has_direct_media: bool = True
+    has_tcp_media: bool = False
     flow_timeout: float = 300.0
     call_timeouts: CallTimeouts = DEFAULT_TIMEOUTS
     max_message: int = MAX_MESSAGE
@@ -112,12 +118,17 @@ class Gateway:
         self._hands_off: dict[str, bool] = {}
         self._next_complaint = float("-inf")
         self.external_addresses = settings.external_addresses
-        self._addresses = frozenset(a.encode("ascii") for a in self.external_addresses)
+        self._addresses = frozenset(each.encode("ascii") for each in self.external_addresses)
         self._limits = Limits(
-            frozenset(host.encode("ascii") for host in settings.media_hosts),
+            frozenset(
+                host.encode("ascii")
+                for host in settings.media_hosts
+                if table.external_address(host) is not None
+            ),
             frozenset(host.encode("ascii") for host in settings.own_addresses),
             settings.denied_ports,
             settings.max_media_streams,
+            settings.has_tcp_media,
         )
 
     @property
@@ -139,7 +150,7 @@ class Gateway:
         except NotSip:
             outcome = self._leave(payload, Reason.NOT_SIP)
         except tuple(_REASONS) as error:
-            outcome = self._leave(payload, _reason_of(error), str(error))
+            outcome = self._leave(payload, reason_of(error), str(error))
         except Exception as error:
             self._complain(now)
             outcome = self._leave(payload, Reason.ERROR, repr(error))
@@ -154,7 +165,7 @@ class Gateway:
 
     def confirm(self, outcome: Outcome) -> None:
         """Takes note that the outcome's changes stand in the kernel."""
-        self._forget_closed(outcome.changes)
+        self.forget_closed(outcome.changes)
 
     def roll_back(self, outcome: Outcome) -> Outcome:
         """Undoes the changes of an outcome; returns the drop that takes its place.
@@ -165,6 +176,12 @@ class Gateway:
         self.counters[outcome.reason] -= 1
         self.counters[Reason.COMMIT_FAILED] += 1
         return Outcome(Verdict.DROPPED, Reason.COMMIT_FAILED, outcome.payload)
+
+    def forget_closed(self, changes: Iterable[Change]) -> None:
+        """Takes note that these changes stand in the kernel."""
+        for change in changes:
+            if isinstance(change, Closed):
+                self._state.written.forget(change.binding)
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` has something to do, at the earliest."""
@@ -177,7 +194,7 @@ class Gateway:
         """
         self._state.expire(now)
         changes = tuple(self.table.take_changes())
-        self._forget_closed(changes)
+        self.forget_closed(changes)
         return changes
 
     def calls_to_review(self, now: float) -> list[Binding]:
@@ -285,17 +302,19 @@ class Gateway:
             datagram.transport,
             source,
             self._limits,
-            self._addresses,
+            self._addresses_of(source.address),
             self._state.written,
             self._masqueraded,
             now=now,
             flow_until=self._flow_until(now),
             owner=call.owner if call is not None else owner_of(key),
             media_until=calls.deadline(call, now),
+            is_answer=not message.is_request or message.method == b"ACK",
             remembered=remembered,
         )
         edits = rewrite(message, mappings, Direction.OUTBOUND, left)
-        mappings.notes.come_from(self.table.look_up_internal(datagram.transport, source))
+        if datagram.transport is UDP:
+            mappings.notes.come_from(self.table.look_up_internal(UDP, source))
         self._follow(Exchange(message, key, datagram.destination, True, now, mappings.notes))
         return edits
 
@@ -304,9 +323,8 @@ class Gateway:
     ) -> list[Edit]:
         host = datagram.destination.address
         written = self._state.written
-        mappings = Inbound(
-            self.table, datagram.transport, host, self._addresses, written, self._is_near
-        )
+        addresses = self._addresses_of(host)
+        mappings = Inbound(self.table, datagram.transport, host, addresses, written, self._is_near)
         edits = rewrite(message, mappings, Direction.INBOUND, left - CONTACT)
         key = call_key(message, host, False)
         self._follow(Exchange(message, key, datagram.source, False, now, mappings.notes))
@@ -321,17 +339,25 @@ class Gateway:
     def _refresh(self, datagram: Datagram, outcome: Outcome, now: float) -> Outcome:
         """Keeps the sender's signalling mapping, whatever it sent (RFC 4787 REQ-6).
 
-        Keepalives, STUN and requests that name nobody hold a mapping as well as any message.
+        Keepalives, STUN and requests that name nobody hold a mapping as well as any message. What a
+        connection comes from is mapped for as long as the connection lasts.
         """
-        standing = self.table.look_up_internal(datagram.transport, datagram.source)
+        if datagram.transport is TCP:
+            return outcome
+        standing = self.table.look_up_internal(UDP, datagram.source)
         if standing is None or standing.kind is not Kind.SIP:
             return outcome
         until = self._flow_until(now)
-        self.table.bind(
-            datagram.transport, datagram.source, Kind.SIP, FLOW, now=now, expires_at=until
-        )
+        self.table.bind(UDP, datagram.source, Kind.SIP, FLOW, now=now, expires_at=until)
         changes = self.table.take_changes()
         return replace(outcome, changes=outcome.changes + tuple(changes)) if changes else outcome
+
+    def _addresses_of(self, host: str) -> frozenset[bytes]:
+        """Returns the external addresses that may stand for a host, its own computed one too."""
+        if not is_ipv6(host):
+            return self._addresses
+        computed = self.table.external_address(host)
+        return self._addresses if computed is None else self._addresses | {computed.encode("ascii")}
 
     def _is_hands_off(self, address: str) -> bool:
         """Whether the administrator leaves the NAT traversal of this server to the server."""
@@ -340,7 +366,7 @@ class Gateway:
             if len(self._hands_off) >= MAX_REMEMBERED:
                 self._hands_off.clear()
             networks = self._settings.hands_off
-            known = any(IPv4Address(address) in network for network in networks)
+            known = any(ip_address(address) in network for network in networks)
             self._hands_off[address] = known
         return known
 
@@ -349,19 +375,16 @@ class Gateway:
         settings = self._settings
         if not settings.has_direct_media:
             return False
-        networks, ends = settings.internal_networks, (IPv4Address(one), IPv4Address(other))
-        return not networks or any(all(end in network for end in ends) for network in networks)
+        networks, ends = settings.internal_networks, (ip_address(one), ip_address(other))
+        if not networks:
+            return ends[0].version == ends[1].version
+        return any(all(end in network for end in ends) for network in networks)
 
     def _flow_until(self, now: float) -> float:
         """Returns the deadline of plain traffic, in steps, so that few packets move it."""
         return (now // STEP + 1) * STEP + self._settings.flow_timeout
 
-    def _forget_closed(self, changes: Iterable[Change]) -> None:
-        for change in changes:
-            if isinstance(change, Closed):
-                self._state.written.forget(change.binding.external)
 
-
-def _reason_of(error: Exception) -> Reason:
+def reason_of(error: Exception) -> Reason:
     """Returns the word for what makes a message pass as it came, the most special one."""
     return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)

@@ -131,7 +131,7 @@ def _subscribe_response(state: State, exchange: Exchange) -> None:
             key,
             exchange.sent,
             seconds if is_granted else None,
-            named_peers(message),
+            named_peers(message, exchange.remote),
             now,
         )
     _in_dialog(state, exchange)
@@ -147,7 +147,7 @@ def _notify_request(state: State, exchange: Exchange) -> None:
             exchange.registration,
             None if is_outbound else exchange.remote,
             notified,
-            () if is_outbound else named_peers(message),
+            () if is_outbound else named_peers(message, exchange.remote),
             exchange.now,
         )
     _in_dialog(state, exchange)
@@ -164,7 +164,7 @@ def _hear(state: State, exchange: Exchange, call: Call) -> bool:
     elif not call.knows(exchange.remote.address):
         return False
     else:
-        call.peers = join_peers(call.peers, named_peers(message))
+        call.peers = join_peers(call.peers, named_peers(message, exchange.remote))
     if call.is_in_use and call.interval is None:
         state.calls.prolong(call, exchange.now)
     return True
@@ -221,7 +221,7 @@ def _invite(state: State, exchange: Exchange) -> None:
         Invitation(
             message.cseq,
             tuple(exchange.notes.lines),
-            join_peers((exchange.remote,), named_peers(message)),
+            join_peers((exchange.remote,), named_peers(message, exchange.remote)),
             exchange.now + state.calls.timeouts.ringing,
         ),
     )

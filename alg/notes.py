@@ -1,15 +1,16 @@
 """What one message named, for the dialogs: Contacts, bindings, and the lines of its descriptions.
 
-Whoever translates the message (`alg.mappings`) takes the notes on the way; nothing is read twice.
+Whoever translates the message (`alg.outbound`, `alg.inbound`) takes the notes on the way; nothing
+is read twice.
 """
 
 from __future__ import annotations
 
-from alg.dialogs.host import unicast_address
 from alg.dialogs.offer_answer import Line
 from alg.sdp.session import DISCARD_PORT, Media, SessionDescription
+from alg.sip.host import unicast_address
 from nat_table.binding import Binding, Kind
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, Socket
 
 
 class Notes:
@@ -20,8 +21,8 @@ class Notes:
     def __init__(self) -> None:
         self.contacts: dict[Binding, list[int | None]] = {}
         self.is_wildcard = False
-        self.signalling: dict[Endpoint, Binding] = {}
-        self.media: dict[Endpoint, Binding] = {}
+        self.signalling: dict[Socket, Binding] = {}
+        self.media: dict[Socket, Binding] = {}
         self.lines: list[Line] = []
 
     def name(self, binding: Binding, expires: int | None) -> None:
@@ -46,18 +47,22 @@ class Notes:
     def come_from(self, binding: Binding | None) -> None:
         """Takes in what the message itself comes from, if that is mapped for signalling."""
         if binding is not None and binding.kind is Kind.SIP:
-            self.signalling[binding.internal] = binding
+            self.signalling[binding.transport, binding.internal] = binding
 
 
 def _line(stream: Media) -> Line:
     rtp, rtcp = _reachable(stream, stream.port), _reachable(stream, stream.rtcp_port)
-    return Line(rtp, rtcp, stream.count, stream.port == 0, stream.is_mux)
+    setup = stream.setup if stream.is_tcp else None
+    return Line(rtp, rtcp, stream.count, stream.port == 0, stream.is_mux, setup)
 
 
 def _reachable(stream: Media, port: int) -> Endpoint | None:
-    """Returns the stream's address with a port of it, if both say where to send."""
+    """Returns the stream's address with a port of it, if both say where to send.
+
+    Port 9 of a stream over TCP says from where: it connects, and has no port yet (RFC 4145 §4.1).
+    """
     address = stream.connection
-    if address is None or address.family != 4 or port in (0, DISCARD_PORT) or stream.is_tcp:
+    if address is None or port == 0 or (port == DISCARD_PORT and not stream.is_tcp):
         return None
-    host = unicast_address(address.text)
+    host = unicast_address(address.host)
     return None if host is None else Endpoint(host, port)

@@ -16,13 +16,14 @@ from typing import NamedTuple, Protocol
 
 from alg.sdp.multipart import find_sdp
 from alg.sdp.session import Address, Alternative, Media, Rtcp, SessionDescription, parse_sdp
+from alg.sip.host import canonical_host
 from alg.sip.message import Field, Malformed, SipMessage
 from alg.sip.name_addr import NameAddr, expires_of, parse_name_addrs
 from alg.sip.span import Edit, Span
 from alg.sip.uri import SIP_PORT, SipUri, parse_uri
 from alg.sip.via import parse_via
 from alg.verdict import Direction
-from nat_table.endpoint import Endpoint, Transport
+from nat_table.endpoint import TCP, Endpoint, Transport
 
 _ROUTING = {"record-route", "path", "service-route"}
 
@@ -36,6 +37,8 @@ EDITED_FIELDS: dict[tuple[Direction, bool], frozenset[str]] = {
     (Direction.INBOUND, True): frozenset({"request-uri", "route"}),
     (Direction.INBOUND, False): frozenset(_ROUTING | {"via", "contact"}),
 }
+
+_HOPS = {transport: transport.label.encode("ascii") for transport in Transport}
 
 MAX_MEDIA = 64
 MAX_EDITS = 512
@@ -57,7 +60,10 @@ class Mapped(NamedTuple):
 
 
 class Mappings(Protocol):
-    """What stands for what, in one direction, for one message."""
+    """What stands for what, in one direction, for one message.
+
+    Hosts are in their one spelling (`alg.sip.host`), and what stands for one is of its family.
+    """
 
     transport: Transport
     """The transport that the message came by; Vias of another are not this hop's."""
@@ -65,13 +71,16 @@ class Mappings(Protocol):
     def may_name(self, data: bytes, start: int, end: int) -> bool:
         """Whether an address that could be edited occurs in data[start:end]."""
 
-    def signalling(self, host: bytes, port: int, role: str, is_bare: bool) -> Mapped | None:
+    def signalling(
+        self, host: bytes, port: int, named: bytes, role: str, is_bare: bool
+    ) -> Mapped | None:
         """Returns what stands for a signalling endpoint, None where it is not ours to change.
 
-        `role` is the field's name; `is_bare` says that the port was not written.
+        `named` is the transport in lower case, b"" where none is named; `role` is the field's name;
+        `is_bare` says that the port was not written.
         """
 
-    def contact(self, host: bytes, port: int, expires: int | None) -> None:
+    def contact(self, host: bytes, port: int, named: bytes, expires: int | None) -> None:
         """Takes note of a Contact, if its host and port are the phone's."""
 
     def wildcard(self) -> None:
@@ -148,10 +157,10 @@ def _edit_contacts(edits: list[Edit], data: bytes, entry: Field, mappings: Mappi
             mappings.wildcard()
             continue
         uri = parse_uri(data, *value.uri)
-        if uri is None or uri.transport in (b"ws", b"wss"):
+        if uri is None:
             continue
-        host, port = _edit_uri(edits, data, uri, mappings, "contact")
-        mappings.contact(host, port, expires_of(data, value.params))
+        host, port, named = _edit_uri(edits, data, uri, mappings, "contact")
+        mappings.contact(host, port, named, expires_of(data, value.params))
 
 
 def _edit_vias(edits: list[Edit], data: bytes, entry: Field, mappings: Mappings) -> None:
@@ -159,27 +168,31 @@ def _edit_vias(edits: list[Edit], data: bytes, entry: Field, mappings: Mappings)
         vias = list(parse_via(data, entry.start, entry.end))
     except ValueError:
         raise Malformed("Via") from None
+    hop = _HOPS[mappings.transport]
     for via in vias:
         _check_number(edits)
-        if via.transport.upper() != mappings.transport.name.encode("ascii"):
+        if via.transport.lower() != hop:
             continue
         port = _number(data, via.port) if via.port else SIP_PORT
-        host = data[via.host.start : via.host.end]
-        mapped = mappings.signalling(host, port, "via", via.port is None)
+        host = canonical_host(data[via.host.start : via.host.end])
+        mapped = mappings.signalling(host, port, hop, "via", via.port is None)
         if mapped is not None:
-            _edit_host_port(edits, data, via.host, via.port, SIP_PORT, mapped, "via")
+            _edit_host_port(edits, via.host, via.port, (host, port), SIP_PORT, mapped, "via")
 
 
 def _edit_uri(
     edits: list[Edit], data: bytes, uri: SipUri, mappings: Mappings, what: str
-) -> tuple[bytes, int]:
-    """Edits a URI if it names the phone; returns the host and port that it named."""
-    host = data[uri.host.start : uri.host.end]
+) -> tuple[bytes, int, bytes]:
+    """Edits a URI if it names the phone; returns the host, port and transport that it named."""
+    host = canonical_host(data[uri.host.start : uri.host.end])
     port = _number(data, uri.port) if uri.port else uri.default_port
-    mapped = mappings.signalling(host, port, what, uri.port is None)
+    named = uri.transport
+    if not named and uri.is_secure and mappings.transport is TCP:
+        named = b"tcp"  # what TLS runs over (RFC 5630 §3.1.1)
+    mapped = mappings.signalling(host, port, named, what, uri.port is None)
     if mapped is not None:
-        _edit_host_port(edits, data, uri.host, uri.port, uri.default_port, mapped, what)
-    return host, port
+        _edit_host_port(edits, uri.host, uri.port, (host, port), uri.default_port, mapped, what)
+    return host, port, named
 
 
 def _number(data: bytes, span: Span) -> int:
@@ -191,24 +204,27 @@ def _number(data: bytes, span: Span) -> int:
 
 def _edit_host_port(
     edits: list[Edit],
-    data: bytes,
     host: Span,
     port: Span | None,
+    named: tuple[bytes, int],
     default_port: int,
     mapped: Mapped,
     what: str,
 ) -> None:
-    """Writes the mapped endpoint over host and port, touching only the token that differs."""
+    """Writes the mapped endpoint over host and port, touching only the token that differs.
+
+    `named` is what stands there: another spelling of the same address does not differ.
+    """
     address, number = mapped.endpoint
     text = address.encode("ascii")
-    if data[host.start : host.end] != text:
-        edits.append(Edit(host.start, host.end, text, what))
+    if named[0] != text:
+        edits.append(Edit(host.start, host.end, b"[%b]" % text if b":" in text else text, what))
     if port is None:
         if number != default_port:
             edits.append(Edit(host.end, host.end, b":%d" % number, what))
     elif mapped.is_bare and number == default_port:
         edits.append(Edit(host.end, port.end, b"", what))
-    elif int(data[port.start : port.end]) != number:
+    elif named[1] != number:
         edits.append(Edit(port.start, port.end, b"%d" % number, what))
 
 
@@ -259,14 +275,17 @@ def _edit_stream(
     rtcp = stream.rtcp
     if rtcp is not None and rtcp.address is not None and not stream.names_rtcp():
         _edit_distant_rtcp(edits, stream, rtcp, rtcp.address, mappings)
-    if connection is None or connection.family != 4:
+    if connection is None:
         return
-    mapped = mappings.media(connection.text, stream, is_probed)
+    mapped = mappings.media(connection.host, stream, is_probed)
     if mapped is None:
         return
     port, rtcp_port = mapped
     if port != stream.port:
         edits.append(Edit(*stream.port_span, b"%d" % port, "m="))
+        path = None if stream.is_cema else stream.path
+        if path is not None and (path.host.host, path.port) == (connection.host, stream.port):
+            edits.append(Edit(*path.port_span, b"%d" % port, "a=path"))
     if stream.rtcp is not None:
         if not stream.names_rtcp():
             return
@@ -284,10 +303,8 @@ def _edit_alternative(
     edits: list[Edit], stream: Media, other: Alternative, mappings: Mappings, is_probed: bool
 ) -> None:
     """Edits an a=altc line as if it were the stream's own c= and m= (RFC 6947)."""
-    if other.address.family != 4:
-        return
     alone = replace(stream, port=other.port, count=1, connection=other.address, rtcp=None)
-    mapped = mappings.media(other.address.text, alone, is_probed)
+    mapped = mappings.media(other.address.host, alone, is_probed)
     if mapped is None:
         return
     if mapped[0] != other.port:
@@ -299,7 +316,7 @@ def _edit_distant_rtcp(
     edits: list[Edit], stream: Media, rtcp: Rtcp, address: Address, mappings: Mappings
 ) -> None:
     """Edits an a=rtcp line that names another address than the stream's c= (RFC 3605)."""
-    port = mappings.rtcp(address.text, rtcp.port) if stream.port and address.family == 4 else None
+    port = mappings.rtcp(address.host, rtcp.port) if stream.port else None
     if port is None:
         return
     if port != rtcp.port:
@@ -308,8 +325,6 @@ def _edit_distant_rtcp(
 
 
 def _edit_address(edits: list[Edit], address: Address, mappings: Mappings, what: str) -> None:
-    if address.family != 4:
-        return
-    mapped = mappings.address(address.text)
-    if mapped is not None and mapped != address.text:
+    mapped = mappings.address(address.host)
+    if mapped is not None and mapped != address.host:
         edits.append(Edit(*address.span, mapped, what))

@@ -17,7 +17,7 @@ from alg.written import Written
 from nat_table.binding import Binding
 from nat_table.table import NatTable
 
-MAX_EXPIRED = 500  # pinholes at a time, so that packets are looked after in between
+MAX_EXPIRED = 100  # pinholes at a time, so that packets are looked after in between
 
 log = logging.getLogger("sipnat.state")
 
@@ -88,7 +88,9 @@ class State:
         def swap(binding: Binding) -> Binding:
             return moved.get(binding, binding)
 
-        endpoints = {before.external: after.external for before, after in moved.items()}
+        endpoints = {
+            (before.transport, before.external): after.external for before, after in moved.items()
+        }
         self.written.move(old_address, endpoints)
         self.calls.swap(swap)
         self.registrations.swap(swap)

@@ -21,6 +21,8 @@ class Direction(enum.Enum):
     HAIRPIN = "hairpin"
     NONE = "none"
 
+    __hash__ = object.__hash__  # as in `Transport`
+
 
 class Verdict(enum.Enum):
     """What happens to the packet."""
@@ -49,11 +51,21 @@ class Reason(enum.Enum):
     DENIED_PORT = "denied-port"
     OWN_ADDRESS = "own-address"
     TOO_COMPLEX = "too-complex"
+    NO_EXTERNAL_ADDRESS = "no-external-address"
     NO_FREE_PORT = "no-free-port"
     QUOTA = "quota"
     RATE = "rate"
     COMMIT_FAILED = "commit-failed"
     ERROR = "error"
+
+    # Of whole TCP connections.
+    OPAQUE = "opaque"
+    CONNECTION_LIMIT = "connection-limit"
+    NOT_DIVERTED = "not-diverted"
+    UNMAPPED = "unmapped"
+    UNREACHABLE = "unreachable"
+
+    __hash__ = object.__hash__  # as in `Transport`
 
 
 @dataclass(frozen=True, slots=True)

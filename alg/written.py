@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from alg.dialogs.offer_answer import Swap
 from alg.dialogs.rows import Touched
-from nat_table.endpoint import Endpoint
+from nat_table.binding import Binding
+from nat_table.endpoint import Endpoint, Socket, Transport
 
 
 class Form(enum.Enum):
@@ -27,58 +29,67 @@ class Form(enum.Enum):
     EXTERNAL = "the external endpoint itself"
 
 
+class _Key(NamedTuple):
+    is_via: bool
+    transport: Transport
+    external: Endpoint
+
+
 class Written:
-    """The form in which a phone wrote each endpoint last, by field and external endpoint."""
+    """The form in which a phone wrote each endpoint last, by field and external socket."""
 
     __slots__ = ("_forms", "_touched")
 
     def __init__(self) -> None:
-        self._forms: dict[tuple[bool, Endpoint], Form] = {}
-        self._touched: Touched[tuple[bool, Endpoint]] = Touched()
+        self._forms: dict[_Key, Form] = {}
+        self._touched: Touched[_Key] = Touched()
 
-    def note(self, field: str, external: Endpoint, form: Form) -> None:
-        """Remembers how a phone wrote the endpoint."""
+    def note(self, field: str, binding: Binding, form: Form) -> None:
+        """Remembers how a phone wrote the endpoint that the binding stands for."""
         if form is not Form.INTERNAL:
-            self._set((field == "via", external), form)
+            self._set(_Key(field == "via", binding.transport, binding.external), form)
         elif self._forms:
-            self._drop((field == "via", external))
+            self._drop(_Key(field == "via", binding.transport, binding.external))
 
-    def form(self, field: str, external: Endpoint) -> Form:
-        """Returns how the phone wrote the endpoint."""
-        return self._forms.get((field == "via", external), Form.INTERNAL)
+    def form(self, field: str, binding: Binding) -> Form:
+        """Returns how the phone wrote the endpoint that the binding stands for."""
+        if not self._forms:
+            return Form.INTERNAL
+        key = _Key(field == "via", binding.transport, binding.external)
+        return self._forms.get(key, Form.INTERNAL)
 
-    def forget(self, external: Endpoint) -> None:
-        """Drops what is known about an endpoint whose binding is closed."""
+    def forget(self, binding: Binding) -> None:
+        """Drops what is known about the endpoint of a binding that is closed."""
         if self._forms:
-            self._drop((True, external))
-            self._drop((False, external))
+            self._drop(_Key(True, binding.transport, binding.external))
+            self._drop(_Key(False, binding.transport, binding.external))
 
-    def move(self, old_address: str, moved: Mapping[Endpoint, Endpoint]) -> None:
+    def move(self, old_address: str, moved: Mapping[Socket, Endpoint]) -> None:
         """Follows external endpoints to others; those left at the old address are forgotten."""
         forms, self._forms = self._forms, {}
-        for (is_via, external), form in forms.items():
-            self._touched.add((is_via, external))
-            after = moved.get(external, external)
+        for key, form in forms.items():
+            self._touched.add(key)
+            after = moved.get((key.transport, key.external), key.external)
             if after.address != old_address:
-                self._set((is_via, after), form)
+                self._set(key._replace(external=after), form)
 
     def take_rows(self, *, has_all: bool) -> Iterator[tuple[str, bytes | None]]:
         """Yields the rows of what was touched."""
         for key in self._touched.take(self._forms, has_all=has_all):
             form = self._forms.get(key)
             row = None if form is None else msgspec.msgpack.encode((key, form))
-            yield f"{'via' if key[0] else 'other'} {key[1]}", row
+            yield f"{'via' if key.is_via else 'other'} {key.transport.label} {key.external}", row
 
     def put_row(self, row: bytes, standing: Swap, now: float) -> None:
         """Takes a form back."""
-        key, form = msgspec.msgpack.decode(row, type=tuple[tuple[bool, Endpoint], Form])
+        key, form = msgspec.msgpack.decode(row, type=tuple[_Key, Form])
         self._set(key, form)
 
-    def _set(self, key: tuple[bool, Endpoint], form: Form) -> None:
+    def _set(self, key: _Key, form: Form) -> None:
         self._forms[key] = form
         self._touched.add(key)
 
-    def _drop(self, key: tuple[bool, Endpoint]) -> None:
+    def _drop(self, key: _Key) -> None:
         if self._forms.pop(key, None) is not None:
             self._touched.add(key)
 

@@ -21,7 +21,7 @@ FILES = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 
 FLOORS = (
     {"alg.sip", "alg.sdp", "alg.dialogs", "alg.verdict", "alg.packet", "alg.datagram"},
-    {"alg.rewrite", "alg.written", "alg.notes", "alg.mappings", "alg.left"}
+    {"alg.rewrite", "alg.written", "alg.notes", "alg.inbound", "alg.outbound", "alg.left"}
     | {"alg.state", "alg.methods", "alg.gateway"},
     {"alg.io", "alg.observe", "alg.port_manager", "alg.config"},
     {"alg.cli", "alg.daemon", "alg.__main__"},

@@ -3,9 +3,10 @@
 The phone is one party, and every dialog of the call has a remote one. All forks are offered the
 same ports, so the phone's description is one for all, and what the remotes say counts together.
 
-A line that every answer of its exchange rejects (RFC 3264 §6) needs no binding, and one whose RTCP
-all answers put on the RTP port (RFC 5761) no second one. Only the answer of the same exchange
-decides so: what an answer does not say, or cannot be read, keeps everything.
+A line that every answer of its exchange rejects (RFC 3264 §6) needs no binding, nor one over TCP
+where the answers have the phone connect (RFC 4145), and one whose RTCP all answers put on the RTP
+port (RFC 5761) no second one. Only the answer of the same exchange decides so: what an answer does
+not say, or cannot be read, keeps everything.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 from alg.dialogs.offer_answer import Description, Line, Party, RequestId, Stream, Swap, streams_of
 from nat_table.binding import Binding
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, Socket, is_one_family
 
 MAX_MAPPED = 128
 MAX_FORKS = 64
@@ -33,7 +34,7 @@ class CallMedia:
     local: Party = field(default_factory=lambda: Party(b""))
     remotes: dict[bytes, Party] = field(default_factory=dict)
     exchanges: int = 0
-    mapped: dict[Endpoint, Binding] = field(default_factory=dict)
+    mapped: dict[Socket, Binding] = field(default_factory=dict)
     is_changed: bool = False
 
     def describe(
@@ -42,7 +43,7 @@ class CallMedia:
         is_local: bool,
         request: RequestId,
         lines: Sequence[Line],
-        bound: Mapping[Endpoint, Binding],
+        bound: Mapping[Socket, Binding],
         until: float | None,
     ) -> None:
         """Takes in a description; `until` is None where it is a final answer."""
@@ -62,11 +63,11 @@ class CallMedia:
         else:
             self.is_changed |= party.propose(description)
 
-    def remember(self, bound: Mapping[Endpoint, Binding]) -> None:
+    def remember(self, bound: Mapping[Socket, Binding]) -> None:
         """Takes note of what a description named, of the latest ones only."""
         self.mapped.update(bound)
-        for internal in list(self.mapped)[: max(0, len(self.mapped) - MAX_MAPPED)]:
-            del self.mapped[internal]
+        for socket in list(self.mapped)[: max(0, len(self.mapped) - MAX_MAPPED)]:
+            del self.mapped[socket]
 
     def prolong(self, remote_tag: bytes, request: RequestId, until: float) -> None:
         """Gives an offer that rings more time."""
@@ -106,7 +107,7 @@ class CallMedia:
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is still remembered."""
         self.local.swap(swap)
-        self.mapped = {internal: swap(old) or old for internal, old in self.mapped.items()}
+        self.mapped = {socket: swap(old) or old for socket, old in self.mapped.items()}
 
     def needed(self) -> dict[Binding, tuple[Endpoint, ...]]:
         """Returns every binding that is agreed or offered, with the remotes that may send there.
@@ -156,12 +157,17 @@ def _kept(
     stream: Stream, answers: Sequence[Line]
 ) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
     """Returns which bindings of an agreed stream the answers leave, if there are any."""
-    if answers and all(line.is_rejected for line in answers):
+    if answers and not any(_takes(line, stream.line) for line in answers):
         return (), ()
     is_mux = (
         stream.line.is_mux and answers and all(line.is_mux or line.is_rejected for line in answers)
     )
     return stream.rtp, () if is_mux else stream.rtcp
+
+
+def _takes(answer: Line, line: Line) -> bool:
+    """Whether the other side takes a stream up, and connects where that was left to it."""
+    return not answer.is_rejected and (line.setup != b"actpass" or answer.setup == b"active")
 
 
 def _admit(
@@ -177,4 +183,8 @@ def _admit(
     ):
         for binding in bindings:
             remotes = found.setdefault(binding, {})
-            remotes.update((endpoint, None) for endpoint in endpoints if endpoint is not None)
+            remotes.update(
+                (endpoint, None)
+                for endpoint in endpoints
+                if endpoint is not None and is_one_family(endpoint, binding.internal)
+            )

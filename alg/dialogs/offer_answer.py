@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from alg.sdp.session import DISCARD_PORT
 from nat_table.binding import Binding
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import TCP, UDP, Endpoint, Socket
 
 MAX_PROPOSED = 8
 
@@ -31,7 +32,8 @@ class Line(NamedTuple):
 
     `rtp` and `rtcp` are where that side wants its media: None where it names nothing that can be
     reached, such as a host name or, on hold, 0.0.0.0. `pair_count` is the number of pairs in a row.
-    `is_rejected` is port 0, `is_mux` offers or accepts RTCP on the RTP port (RFC 5761).
+    `is_rejected` is port 0, `is_mux` offers or accepts RTCP on the RTP port (RFC 5761). `setup`
+    says of a line over TCP who connects (RFC 4145), b"" where it does not say; None over UDP.
     """
 
     rtp: Endpoint | None
@@ -39,6 +41,7 @@ class Line(NamedTuple):
     pair_count: int
     is_rejected: bool
     is_mux: bool
+    setup: bytes | None = None
 
 
 class Stream(NamedTuple):
@@ -179,11 +182,12 @@ class Party:
 
 
 def streams_of(
-    lines: Sequence[Line], bound: Mapping[Endpoint, Binding], before: Description
+    lines: Sequence[Line], bound: Mapping[Socket, Binding], before: Description
 ) -> tuple[tuple[Stream, ...], Bindings]:
     """Returns the streams of a description, and the bindings that belong to none.
 
-    A line on hold, which names no address, goes on with what it had before.
+    A line on hold, which names no address, goes on with what it had before; so does one over TCP
+    which names no port, for it may go on with the connection it has.
     """
     streams = []
     for i, line in enumerate(lines):
@@ -192,14 +196,10 @@ def streams_of(
             streams.append(
                 held._replace(line=line._replace(rtp=held.line.rtp, rtcp=held.line.rtcp))
             )
-            continue
-        streams.append(
-            Stream(
-                line,
-                _row(line.rtp, line.pair_count, bound),
-                _row(line.rtcp, line.pair_count, bound),
-            )
-        )
+        elif line.rtp is not None and line.rtp.port == DISCARD_PORT and held is not None:
+            streams.append(held._replace(line=line))
+        else:
+            streams.append(Stream(line, _row(line, line.rtp, bound), _row(line, line.rtcp, bound)))
     named = {each for stream in streams for each in (*stream.rtp, *stream.rtcp)}
     return tuple(streams), tuple(each for each in bound.values() if each not in named)
 
@@ -215,11 +215,12 @@ def swap_all(bindings: Bindings, swap: Swap) -> Bindings:
     return tuple(other for other in map(swap, bindings) if other is not None)
 
 
-def _row(first: Endpoint | None, count: int, bound: Mapping[Endpoint, Binding]) -> Bindings:
-    """Returns the bindings of every other port in a row, `count` at most (RFC 8866 §5.14)."""
+def _row(line: Line, first: Endpoint | None, bound: Mapping[Socket, Binding]) -> Bindings:
+    """Returns the bindings of every other port in the line's row (RFC 8866 §5.14)."""
     if first is None or not bound:
         return ()
-    address, port = first
+    (address, port), count = first, line.pair_count
+    transport = UDP if line.setup is None else TCP
     row = range(port, port + 2 * count, 2) if count > 1 else (port,)
-    found = (bound.get(Endpoint(address, each)) for each in row)
+    found = (bound.get((transport, Endpoint(address, each))) for each in row)
     return tuple(binding for binding in found if binding is not None)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from alg.dialogs.host import unicast_address
+from alg.sip.host import canonical_host, unicast_address
 from alg.sip.message import SipMessage
 from alg.sip.name_addr import parse_name_addrs
 from alg.sip.uri import parse_uri
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, is_one_family
 
 MAX_PEERS = 8
 
@@ -42,13 +42,16 @@ def is_peer(peers: Peers, address: str) -> bool:
     return any(peer.address == address for peer in peers)
 
 
-def named_peers(message: SipMessage) -> list[Endpoint]:
-    """Returns the endpoints of the first Contact and Record-Route that name a numeric host."""
+def named_peers(message: SipMessage, remote: Endpoint) -> list[Endpoint]:
+    """Returns the endpoints of the first Contact and Record-Route that name a numeric host.
+
+    Only those of the remote's family: others do not send to a mapping that the remote sends to.
+    """
     found: dict[str, Endpoint] = {}
     for name, start, end in message.fields:
         if name in _NAMING and name not in found:
             endpoint = _endpoint(message.data, start, end)
-            if endpoint is not None:
+            if endpoint is not None and is_one_family(endpoint, remote):
                 found[name] = endpoint
     return list(found.values())
 
@@ -59,7 +62,7 @@ def _endpoint(data: bytes, start: int, end: int) -> Endpoint | None:
     except ValueError:
         return None
     uri = parse_uri(data, *value.uri)
-    address = uri and unicast_address(data[uri.host.start : uri.host.end])
+    address = uri and unicast_address(canonical_host(data[uri.host.start : uri.host.end]))
     if not uri or not address:
         return None
     port = int(data[uri.port.start : uri.port.end]) if uri.port else uri.default_port

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nat_table.table import QuotaExceeded
+from nat_table.refusal import QuotaExceeded
 
 
 class HostQuota:

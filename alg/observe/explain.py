@@ -8,7 +8,6 @@ either side of the NAT can be read, and every change is taken as committed.
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from alg.datagram import Datagram, Side
 from alg.gateway import Gateway, GatewaySettings
 from alg.observe.capture import Arrival, Capture, CaptureError, is_capture
+from alg.observe.network import Network
 from alg.sip.grammar import SIP_PREFIX
 from alg.sip.stream import Fault, Piece, PieceKind, SipStream
 from alg.verdict import Direction, Outcome, Reason, Verdict
@@ -38,43 +38,6 @@ _REASONS = {
     Fault.TOO_LARGE: Reason.TOO_LARGE,
     Fault.CUT: Reason.TRUNCATED,
 }
-
-
-class Network:
-    """Where the NAT stands: the internal networks, and the external address.
-
-    Raises ValueError, one sentence, where an address is none.
-    """
-
-    def __init__(self, internal: Sequence[str], external: str | None) -> None:
-        if not internal:
-            raise ValueError("internal is missing: give --internal")
-        if external is None:
-            raise ValueError("external is missing: give --external")
-        self._internal = []
-        for cidr in internal:
-            try:
-                self._internal.append(ipaddress.ip_network(cidr, strict=False))
-            except ValueError:
-                raise ValueError(
-                    f'--internal is "{cidr}", allowed is a network such as 10.0.0.0/8'
-                ) from None
-        try:
-            self.external = str(ipaddress.IPv4Address(external))
-        except ValueError:
-            raise ValueError(f'--external is "{external}", allowed is an IPv4 address') from None
-
-    def is_internal(self, address: str) -> bool:
-        """Whether a host is internal; the router's own external address is not."""
-        if address == self.external:
-            return False
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in self._internal)
-
-    def is_routed(self, address: str) -> bool:
-        """Whether packets to this address cross a NAT: IPv4, to one host."""
-        parsed = ipaddress.ip_address(address)
-        return parsed.version == 4 and not parsed.is_multicast and address != "255.255.255.255"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +80,9 @@ class Explainer:
     def __init__(self, network: Network, sip_ports: Sequence[int] = (5060,)) -> None:
         self.skipped: Counter[str] = Counter()
         self.verdicts: Counter[Verdict] = Counter()
-        self.table = NatTable([network.external], Behavior(), random.Random(0))
-        self.gateway = Gateway(GatewaySettings((network.external,)), self.table)
+        addresses = network.external_addresses
+        self.table = NatTable(addresses, Behavior(), random.Random(0), network.translation)
+        self.gateway = Gateway(GatewaySettings(addresses), self.table)
         self._network = network
         self._sip_ports = frozenset(sip_ports)
         self._now = float("-inf")
@@ -217,7 +181,7 @@ class Explainer:
         source, destination = arrival.source, arrival.destination
         came_from = Side.INTERNAL if network.is_internal(source.address) else Side.EXTERNAL
         goes_to = Side.INTERNAL if network.is_internal(destination.address) else Side.EXTERNAL
-        if destination.address == network.external:
+        if network.is_external(destination.address):
             binding = self.table.look_up_external(arrival.transport, destination)
             if binding is None:
                 goes_to = Side.OTHER
@@ -225,7 +189,7 @@ class Explainer:
                 destination, goes_to = binding.internal, Side.INTERNAL
         elif came_from is goes_to or not network.is_routed(destination.address):
             goes_to = Side.OTHER
-        if source.address == network.external:
+        if network.is_external(source.address):
             came_from = Side.OTHER
         return Datagram(source, destination, arrival.payload, came_from, goes_to, arrival.transport)
 

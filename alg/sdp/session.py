@@ -1,8 +1,8 @@
 """Where addresses and ports stand in a session description (RFC 8866, RFC 3605, RFC 4975).
 
-One pattern walks the lines; only o=, c=, m=, a=rtcp, a=rtcp-mux and a=path are looked at, and
-everything else (candidates, crypto, fingerprints, attributes nobody has heard of) is not even read.
-A media section without a c= of its own has the session's.
+One pattern walks the lines; only o=, c=, m= and the attributes that say where media goes and who
+connects are looked at, and everything else (candidates, crypto, fingerprints, attributes nobody has
+heard of) is not even read. A media section without a c= or a=setup of its own has the session's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from alg.sip.host import canonical_address
 from alg.sip.span import Span
 
 _LINE = re.compile(
@@ -22,6 +23,7 @@ _LINE = re.compile(
     rb"|a=path:(msrps?)://(?:[^@/\s]*@)?(\[[0-9A-Fa-f:.]+\]|[^:/;\s\[\]]+):([0-9]+)"  # 13-15
     rb"|a=altc:[0-9]+ IP([46]) ([^\s/]+) ([0-9]+)[ \t]*\r?$"  # 16-18: RFC 6947
     rb"|a=(msrp-cema)[ \t]*\r?$"  # 19: RFC 6714
+    rb"|a=setup:([a-z]+)[ \t]*\r?$"  # 20: RFC 4145
     rb")",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -31,11 +33,18 @@ DISCARD_PORT = 9
 
 @dataclass(slots=True)
 class Address:
-    """An address in an o=, c= or a= line: its text and the span of it, and its family (4 or 6)."""
+    """An address in an o=, c= or a= line: its text and the span of it, and its family (4 or 6).
+
+    `host` is its one spelling (`alg.sip.host`), empty where it is not one of its family.
+    """
 
     span: Span
     text: bytes
     family: int
+    host: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.host = canonical_address(self.text, self.family)
 
 
 @dataclass(slots=True)
@@ -52,6 +61,7 @@ class Path:
     """The first URI of an MSRP a=path line (RFC 4975 §6): its host, and its port."""
 
     host: Address
+    port_span: Span
     port: int
 
 
@@ -66,7 +76,10 @@ class Alternative:
 
 @dataclass(slots=True)
 class Media:
-    """One m= line and what follows it, up to `end`; `connection` is its own or the session's."""
+    """One m= line and what follows it, up to `end`; `connection` is its own or the session's.
+
+    `setup` says in lower case who connects over TCP (RFC 4145), b"" where nobody says.
+    """
 
     kind: bytes
     port_span: Span
@@ -75,6 +88,7 @@ class Media:
     protocol: bytes
     connection: Address | None
     end: int
+    setup: bytes = b""
     rtcp: Rtcp | None = None
     path: Path | None = None
     alternatives: list[Alternative] = field(default_factory=list)
@@ -84,7 +98,7 @@ class Media:
     @property
     def is_rtp(self) -> bool:
         """Whether the stream has an RTCP companion, whatever its profile is called."""
-        return b"RTP/" in self.protocol.upper() and not self.is_tcp
+        return b"RTP/" in self.protocol.upper()
 
     def names_rtcp(self) -> bool:
         """Whether an a=rtcp line names a port at the stream's own address (RFC 3605).
@@ -94,7 +108,7 @@ class Media:
         if self.rtcp is None or self.rtcp.port in (0, DISCARD_PORT) or self.connection is None:
             return False
         address = self.rtcp.address
-        return address is None or address.text == self.connection.text
+        return address is None or address.host == self.connection.host
 
     @property
     def rtcp_port(self) -> int:
@@ -132,6 +146,7 @@ def parse_sdp(data: bytes, start: int, end: int) -> SessionDescription:
     """
     session = SessionDescription(has_candidates=data.find(b"\na=candidate:", start, end) >= 0)
     connection: Address | None = None
+    setup = b""
     media: Media | None = None
     for match in _LINE.finditer(data, start, end):
         group = match.lastindex
@@ -146,10 +161,11 @@ def parse_sdp(data: bytes, start: int, end: int) -> SessionDescription:
                 match[8],
                 connection,
                 end,
+                setup,
             )
             session.media.append(media)
         elif group == 4:
-            address = Address(Span(*match.span(4)), match[4], match[3][0] - 48)
+            address = _address(match, 4)
             session.connections.append(address)
             if media is None:
                 connection = address
@@ -157,7 +173,12 @@ def parse_sdp(data: bytes, start: int, end: int) -> SessionDescription:
                 media.connection = address
         elif group == 2:
             if session.origin is None:
-                session.origin = Address(Span(*match.span(2)), match[2], match[1][0] - 48)
+                session.origin = _address(match, 2)
+        elif group == 20:
+            if media is None:
+                setup = match[20].lower()
+            else:
+                media.setup = match[20].lower()
         elif media is None:
             continue
         elif group == 12:
@@ -165,17 +186,29 @@ def parse_sdp(data: bytes, start: int, end: int) -> SessionDescription:
         elif group == 19:
             media.is_cema = True
         elif group == 18:
-            other = Address(Span(*match.span(17)), match[17], match[16][0] - 48)
-            media.alternatives.append(Alternative(other, Span(*match.span(18)), _port(match[18])))
+            port_span = Span(*match.span(18))
+            other = Alternative(_address(match, 17), port_span, _port(match[18]))
+            media.alternatives.append(other)
         elif group == 15:
-            family = 6 if match[14].startswith(b"[") else 4
-            media.path = Path(Address(Span(*match.span(14)), match[14], family), _port(match[15]))
+            host = _host(match[14], *match.span(14))
+            media.path = Path(host, Span(*match.span(15)), _port(match[15]))
         else:
-            named = None
-            if match[11] is not None:
-                named = Address(Span(*match.span(11)), match[11], match[10][0] - 48)
+            named = None if match[11] is None else _address(match, 11)
             media.rtcp = Rtcp(Span(*match.span(9)), _port(match[9]), named)
     return session
+
+
+def _address(match: re.Match[bytes], group: int) -> Address:
+    """Returns the address of a group; its family is the group before."""
+    family = 6 if match[group - 1] == b"6" else 4
+    return Address(Span(*match.span(group)), match[group], family)
+
+
+def _host(text: bytes, start: int, end: int) -> Address:
+    """Returns the host of a URI; its brackets are no part of the address."""
+    if text.startswith(b"["):
+        return Address(Span(start + 1, end - 1), text[1:-1], 6)
+    return Address(Span(start, end), text, 4)
 
 
 def _port(digits: bytes) -> int:

@@ -59,6 +59,7 @@ class Fault(enum.Enum):
     BAD_LENGTH = "Content-Length is no number, or stands twice and differs"
     TOO_LARGE = "message too large"
     CUT = "the stream ended in the middle of a message"
+    ABANDONED = "the other direction is opaque"
 
 
 class SipStream:
@@ -102,6 +103,10 @@ class SipStream:
     def finish(self) -> list[Piece]:
         """Ends the stream; returns what was held back for a message that never became whole."""
         return self._give_up(self.fault or Fault.CUT) if self._held else []
+
+    def abandon(self) -> list[Piece]:
+        """Takes what is held, and all that follows, for opaque; returns what was held."""
+        return self._give_up(self.fault or Fault.ABANDONED)
 
     def _give_up(self, fault: Fault) -> list[Piece]:
         self.fault = fault

@@ -105,7 +105,9 @@ class SipScribe(Scribe):
 
     # hostport = host [ ":" port ]
 
-    def host_port(self, what: str, default: int, is_mine: bool, colon: str = ":") -> None:
+    def host_port(
+        self, what: str, default: int, is_mine: bool, colon: str = ":", is_tcp: bool = False
+    ) -> None:
         world = self.world
         is_own = self.choose(3) < 2
         host = self.pick(world.own if is_own else world.foreign)
@@ -117,7 +119,8 @@ class SipScribe(Scribe):
             zeros = "0" if world.has_odd_ports and number < 10000 and self.one_in(16) else ""
             port_place = self.write(zeros + str(number))
         if is_own and is_mine and self.names_own:
-            self.named.append(Named(what, host, number, host_place, port_place, default))
+            named = Named(what, host, number, host_place, port_place, default, is_tcp)
+            self.named.append(named)
 
     # SIP-URI = "sip:" [ userinfo ] hostport uri-parameters [ headers ]
 
@@ -127,8 +130,8 @@ class SipScribe(Scribe):
         self.write(scheme, ":", self.userinfo(is_plain=is_plain))
         transport = "" if is_plain else self.pick(("", "", "", "udp", "tls", "tcp", "ws", "UDP"))
         is_tls = scheme == "sips" or transport == "tls"
-        is_mine = what != "contact" or transport != "ws"
-        self.host_port(what, 5061 if is_tls else 5060, is_mine)
+        is_mine = transport not in ("tls", "ws")
+        self.host_port(what, 5061 if is_tls else 5060, is_mine, is_tcp=transport == "tcp")
         if is_plain:
             return
         left = ["lr", "user=phone", "ob", "gr=urn:uuid:10.0.0.20", "maddr=233.252.0.1", "ttl=1"]

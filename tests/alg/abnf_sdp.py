@@ -94,12 +94,12 @@ class SdpScribe(Scribe):
         return host
 
     def address(self, what: str) -> str:
-        """nettype SP addrtype SP address; returns the IPv4 address, "ip6", or "" for others."""
+        """nettype SP addrtype SP address; returns an own or direct one, "ip6", or ""."""
         kinds = ("own", "own", "own", "direct", "ip6", "name", "multicast")
         kind = self.pick(kinds[:6] if what == "o=" else kinds)
         if kind == "own":
             host = self.pick(self.world.own_media)
-            self.write("IN IP4 ")
+            self.write(f"IN {family_of(host)} ")
             self.named.append(Named(what, host, 0, self.write(host), None))
             return host
         if kind == "direct":
@@ -165,7 +165,7 @@ class SdpScribe(Scribe):
         address = self.pick(self.world.own_media) if form == "own" else host
         place: Place | None = None
         if form != "port":
-            self.write(" IN IP4 ")
+            self.write(f" IN {family_of(address)} ")
             place = self.write(address)
         self.write(self.eol)
         if address in self.world.own_media:
@@ -177,7 +177,10 @@ class SdpScribe(Scribe):
         self.write("a=path:msrp://", self.pick(("", "alice@")))
         if self.one_in(2):
             host = self.pick(self.world.own_media)
+            begin, end = ("[", "]") if ":" in host else ("", "")
+            self.write(begin)
             self.named.append(Named("a=path", host, 0, self.write(host), None))
+            self.write(end)
         else:
             self.write("msrp.example.com")
         self.write(f":{number}/s10.0.0.20;tcp", self.eol)
@@ -279,6 +282,11 @@ def _write_other_part(part: Scribe) -> None:
     part.write(
         "\r\n", part.pick((b"c=IN IP4 10.0.0.20\r\nv=0", b"\x01\x00\xff\x80\r\n\r\n--", b""))
     )
+
+
+def family_of(address: str) -> str:
+    """Returns addrtype."""
+    return "IP6" if ":" in address else "IP4"
 
 
 def default_world() -> World:

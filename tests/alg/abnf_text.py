@@ -9,7 +9,7 @@ known with its meaning before any parser has seen it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 Option = TypeVar("Option")
@@ -30,7 +30,8 @@ class Named:
     """A place that names an internal endpoint, or only its address or only its port.
 
     `what` is the field or line; `number` is the port that is meant, by `default` where none is
-    written (`port` is None); `number` is 0 where only the address counts.
+    written (`port` is None); `number` is 0 where only the address counts. `is_tcp` says that it is
+    reached by TCP.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Named:
     host: Place | None
     port: Place | None
     default: int = 0
+    is_tcp: bool = False
 
     def moved(self, offset: int) -> Named:
         """Returns the same for bytes that begin `offset` later."""
@@ -46,7 +48,7 @@ class Named:
             place and Place(place.start + offset, place.end + offset)
             for place in (self.host, self.port)
         )
-        return Named(self.what, self.address, self.number, host, port, self.default)
+        return replace(self, host=host, port=port)
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,17 @@ from __future__ import annotations
 import random
 import re
 import textwrap
+from dataclasses import replace
+from ipaddress import IPv6Network
 
 from alg.datagram import Datagram, Side
 from alg.gateway import Gateway, GatewaySettings
 from alg.verdict import Outcome, Verdict
 from nat_table.behavior import Behavior
-from nat_table.binding import Binding
+from nat_table.binding import Binding, Kind, Owner
 from nat_table.changes import Change
 from nat_table.endpoint import Endpoint, Transport, parse_endpoint
+from nat_table.prefix import PrefixTranslation
 from nat_table.snapshot import mapping_row
 from nat_table.table import NatTable
 
@@ -31,6 +34,15 @@ PHONE = Endpoint("10.0.0.20", 5060)
 PHONE_2 = Endpoint("10.0.0.21", 5060)
 SERVER = Endpoint("203.0.113.10", 5060)
 EXTERNAL = "203.0.113.1"
+CONNECTION = Owner("connection")
+
+# IPv6: a phone of a routed site, one behind a NAT, what stands for it outside, and a server.
+ROUTED6 = Endpoint("2001:db8:1::20", 5060)
+PHONE6 = Endpoint("fd00:1::20", 5060)
+EXTERNAL6 = "2001:db8:e::1"
+SERVER6 = Endpoint("2001:db8:ff::10", 5060)
+ROUTED = PrefixTranslation(IPv6Network("::/0"), IPv6Network("::/0"))
+NPTV6 = PrefixTranslation(IPv6Network("fd00:1::/48"), IPv6Network("2001:db8:2::/48"))
 
 # The fields that a response copies from its request, in the order they stood (RFC 3261 §8.2.6.2).
 _COPIED = re.compile(
@@ -82,11 +94,12 @@ def sdp(
 
     What is not an attribute of the stream ("m=video 4002 RTP/AVP 31") may stand among `attributes`.
     """
+    family = "IP6" if ":" in address else "IP4"
     lines = (
         "v=0",
-        f"o=- 1 {version} IN IP4 {origin or address}",
+        f"o=- 1 {version} IN {family} {origin or address}",
         "s=-",
-        f"c=IN IP4 {address}",
+        f"c=IN {family} {address}",
         "t=0 0",
         f"m={media} {port} {protocol} 0",
         *attributes,
@@ -194,6 +207,8 @@ def response(
 class Playbook:
     """One gateway between 10.0.0.0/24 and the world, whose external address is 203.0.113.1.
 
+    `mode6` puts fd00:1::/48 behind 2001:db8:e::1 ("nat66") or 2001:db8:2::/48 ("nptv6"), or
+    routes every prefix ("pinhole").
     `changes` has every change of the table so far, in order.
     """
 
@@ -202,12 +217,19 @@ class Playbook:
         *,
         behavior: Behavior | None = None,
         settings: GatewaySettings | None = None,
+        mode6: str = "off",
         seed: int = 1,
         now: float = 1000.0,
     ) -> None:
         self.settings = settings or GatewaySettings((EXTERNAL,))
+        if mode6 == "nat66":
+            addresses = (*self.settings.external_addresses, EXTERNAL6)
+            self.settings = replace(self.settings, external_addresses=addresses)
         self.table = NatTable(
-            self.settings.external_addresses, behavior or Behavior(), random.Random(seed)
+            self.settings.external_addresses,
+            behavior or Behavior(),
+            random.Random(seed),
+            {"pinhole": ROUTED, "nptv6": NPTV6}.get(mode6),
         )
         self.gateway = Gateway(self.settings, self.table)
         self.now = now
@@ -221,9 +243,12 @@ class Playbook:
         destination: Endpoint = SERVER,
         *,
         now: float | None = None,
+        transport: Transport = Transport.UDP,
     ) -> Outcome:
         """Sends a message from a phone to the outside."""
-        return self.send(message, source, destination, Side.INTERNAL, Side.EXTERNAL, now=now)
+        return self.send(
+            message, source, destination, Side.INTERNAL, Side.EXTERNAL, now=now, transport=transport
+        )
 
     def inbound(
         self,
@@ -232,9 +257,12 @@ class Playbook:
         source: Endpoint = SERVER,
         *,
         now: float | None = None,
+        transport: Transport = Transport.UDP,
     ) -> Outcome:
         """Sends a message from the outside to a phone, as the kernel hands it over: translated."""
-        return self.send(message, source, destination, Side.EXTERNAL, Side.INTERNAL, now=now)
+        return self.send(
+            message, source, destination, Side.EXTERNAL, Side.INTERNAL, now=now, transport=transport
+        )
 
     def arrive(
         self,
@@ -243,11 +271,12 @@ class Playbook:
         source: Endpoint = SERVER,
         *,
         now: float | None = None,
+        transport: Transport = Transport.UDP,
     ) -> Outcome:
         """Sends a message from the outside to an external endpoint that must be mapped."""
-        binding = self.table.look_up_external(Transport.UDP, parse_endpoint(at))
+        binding = self.table.look_up_external(transport, parse_endpoint(at))
         assert binding is not None, f"nothing is mapped at {at}"
-        return self.inbound(message, binding.internal, source, now=now)
+        return self.inbound(message, binding.internal, source, now=now, transport=transport)
 
     def hairpin(
         self,
@@ -256,9 +285,12 @@ class Playbook:
         destination: Endpoint = PHONE_2,
         *,
         now: float | None = None,
+        transport: Transport = Transport.UDP,
     ) -> Outcome:
         """Sends a message from one phone to another, through an external endpoint."""
-        return self.send(message, source, destination, Side.INTERNAL, Side.INTERNAL, now=now)
+        return self.send(
+            message, source, destination, Side.INTERNAL, Side.INTERNAL, now=now, transport=transport
+        )
 
     def send(
         self,
@@ -270,13 +302,14 @@ class Playbook:
         *,
         now: float | None = None,
         is_confirmed: bool = True,
+        transport: Transport = Transport.UDP,
     ) -> Outcome:
         """Hands one datagram to the gateway, at `now` if given, and confirms the outcome."""
         if now is not None:
             assert now >= self.now, "time does not go back"
             self.now = now
         payload = sip(message) if isinstance(message, str) else message
-        datagram = Datagram(source, destination, payload, came_from, goes_to)
+        datagram = Datagram(source, destination, payload, came_from, goes_to, transport)
         outcome = self.gateway.receive(datagram, self.now)
         if is_confirmed and outcome.verdict is not Verdict.DROPPED:
             self.gateway.confirm(outcome)
@@ -288,15 +321,15 @@ class Playbook:
         end = self.now + seconds
         while (due := self.gateway.next_timer()) is not None and due <= end:
             self.now = max(self.now, due)
-            before = due
-            self.changes += self.gateway.handle_timer(self.now)
+            changes = self.gateway.handle_timer(self.now)
             after = self.gateway.next_timer()
-            assert after is None or after > before, "a timer that is due again at once spins"
+            assert changes or after is None or after > due, "a timer that ends nothing spins"
+            self.changes += changes
         self.now = end
 
-    def remotes(self, internal: str) -> list[str]:
+    def remotes(self, internal: str, transport: Transport = Transport.UDP) -> list[str]:
         """Returns the addresses that signalling lets send to the mapping of an endpoint."""
-        binding = self.binding(internal)
+        binding = self.binding(internal, transport)
         assert binding is not None, f"{internal} is not mapped"
         pinholes = self.table.pinholes(binding)
         named = (remote.address for pinhole in pinholes for remote in pinhole.remotes)
@@ -323,16 +356,40 @@ class Playbook:
         self.gateway = Gateway(self.settings, self.table)
         self.gateway.restore(self.stored, self.now)
 
-    def binding(self, internal: str) -> Binding | None:
-        """Returns the UDP binding of an internal endpoint, written "10.0.0.20:4000"."""
-        return self.table.look_up_internal(Transport.UDP, parse_endpoint(internal))
+    def connect(self, internal: str, remote: Endpoint = SERVER) -> Binding:
+        """Maps what a phone connects from, as the relay does before the first message."""
+        binding = self.table.bind(
+            Transport.TCP,
+            parse_endpoint(internal),
+            Kind.SIP,
+            CONNECTION,
+            now=self.now,
+            expires_at=self.now + 86400,
+            remotes=(remote,),
+        )
+        self.changes += self.table.take_changes()
+        return binding
 
-    def mappings(self, kind: str | None = None) -> dict[str, str]:
+    def disconnect(self, internal: str) -> None:
+        """Ends what `connect` began."""
+        binding = self.binding(internal, Transport.TCP)
+        assert binding is not None
+        self.table.close(binding, CONNECTION, self.now)
+        self.changes += self.table.take_changes()
+
+    def binding(self, internal: str, transport: Transport = Transport.UDP) -> Binding | None:
+        """Returns the binding of an internal endpoint, written "10.0.0.20:4000"."""
+        return self.table.look_up_internal(transport, parse_endpoint(internal))
+
+    def mappings(
+        self, kind: str | None = None, transport: Transport | None = None
+    ) -> dict[str, str]:
         """Returns internal -> external endpoint, as text, of every mapping (of one kind)."""
         return {
             str(binding.internal): str(binding.external)
             for binding in self.table.bindings()
             if kind is None or binding.kind.value == kind
+            if transport is None or binding.transport is transport
         }
 
     def rows(self) -> list[dict[str, object]]:

@@ -9,10 +9,12 @@
       2+ Via: SIP/2.0/UDP 203.0.113.1:5060;branch=z9hG4bK1  lines that went in (-) and came out (+)
     .. opened sip 10.0.0.20:5060 <-> 203.0.113.1:5060
     == again                                   the last message once more: a retransmission
+    == tcp 10.0.0.20:40000 -> ...              the same by a connection, which is mapped before it
     == wait 32                                 time passes, in seconds
     == mappings                                what is mapped now, for whom, how much longer, and
                                                whom signalling lets in
     == settings max_message 1500               at the top: a field of GatewaySettings
+    == mode6 nat66                             at the top: what becomes of IPv6 (`Playbook`)
 
 Lines end in CRLF; "\\n" at the end of one stands for a bare LF, "\\" for no line end at all. Inside
 a line "\\\\", "\\t" and "\\xNN" are a backslash, a tab and any byte. The numbers of removed lines
@@ -51,6 +53,8 @@ ENOUGH = 60
 
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|.)")
+_EXTERNAL = re.compile(r"203\.0\.113\.1|2001:db8:e::1|2001:db8:[12]:.*")
+_INTERNAL = ("10.0.0.", "fd00:1:", "2001:db8:1:")
 _MARKERS = ("== ", "-- ", ".. ", "#")
 _DIFF = re.compile(r" *([0-9]+)([-+]) (.*)", re.DOTALL)
 
@@ -182,8 +186,9 @@ class Flow:
     """Plays the steps of one file against a gateway and writes down what comes of them."""
 
     def __init__(self, steps: list[Step]) -> None:
-        self.play = Playbook(settings=_settings(steps))
-        self._sent: tuple[Endpoint, Endpoint, bytes] | None = None
+        modes = [step.what.split()[1] for step in steps if step.what.startswith("mode6 ")]
+        self.play = Playbook(settings=_settings(steps), mode6="".join(modes) or "off")
+        self._sent: tuple[Transport, Endpoint, Endpoint, bytes] | None = None
         self._came: bytes = b""
         self._steps = steps
 
@@ -211,8 +216,11 @@ class Flow:
         elif words[0] == "mappings":
             rows = sorted(self.play.rows(), key=lambda row: str(row["internal"]))
             for row in rows:
-                mapping = f"{row['kind']} {row['internal']} <-> {row['external']}"
-                remotes = "".join(f" {each}" for each in self.play.remotes(str(row["internal"])))
+                transport = Transport[str(row["transport"]).upper()]
+                label = _label(str(row["kind"]), transport)
+                mapping = f"{label} {row['internal']} <-> {row['external']}"
+                named = self.play.remotes(str(row["internal"]), transport)
+                remotes = "".join(f" {each}" for each in named)
                 yield f".. {mapping} {row['state']}, {float(str(row['expires_in'])):.0f} s{remotes}"
             if not rows:
                 yield ".. none"
@@ -221,10 +229,11 @@ class Flow:
             before = self._came
             yield from self._send(*self._sent)
             assert self._came == before, "a retransmission left differently"
-        elif words[0] != "settings":
-            source, arrow, destination = words
-            assert arrow == "->"
+        elif words[0] not in ("settings", "mode6"):
+            *by, source, arrow, destination = words
+            assert arrow == "->" and by in ([], ["tcp"])
             self._sent = (
+                Transport.TCP if by else Transport.UDP,
                 parse_endpoint(source),
                 parse_endpoint(destination),
                 encode_lines(step.lines),
@@ -232,28 +241,34 @@ class Flow:
             yield from self._send(*self._sent)
         yield from _render_changes(self.play.changes[seen:])
 
-    def _send(self, source: Endpoint, destination: Endpoint, payload: bytes) -> Iterator[str]:
+    def _send(
+        self, transport: Transport, source: Endpoint, destination: Endpoint, payload: bytes
+    ) -> Iterator[str]:
         play = self.play
-        if destination.address == EXTERNAL:
-            binding = play.table.look_up_external(Transport.UDP, destination)
+        is_connected = transport is Transport.UDP or _side(source) is not Side.INTERNAL
+        if not is_connected and not play.binding(str(source), transport):
+            play.connect(str(source), destination)
+        if _EXTERNAL.fullmatch(destination.address):
+            binding = play.table.look_up_external(transport, destination)
             if binding is None:
                 yield f"-- not delivered: nothing is mapped at {destination}"
                 return
             destination = binding.internal
         sides = _side(source), _side(destination)
-        outcome = play.send(payload, source, destination, *sides)
+        outcome = play.send(payload, source, destination, *sides, transport=transport)
         _check(payload, outcome)
         self._came = outcome.payload
         difference = render_difference(payload, outcome.payload)
         assert apply_difference(payload, difference) == outcome.payload
-        yield f"-- {_render_verdict(outcome)}: {self._sender(source)} -> {destination}"
+        sender = self._sender(transport, source)
+        yield f"-- {_render_verdict(outcome)}: {sender} -> {destination}"
         yield from difference
 
-    def _sender(self, source: Endpoint) -> str:
+    def _sender(self, transport: Transport, source: Endpoint) -> str:
         """Returns whom the receiver sees; a source without a mapping gets some port."""
         if _side(source) is not Side.INTERNAL:
             return str(source)
-        binding = self.play.table.look_up_internal(Transport.UDP, source)
+        binding = self.play.table.look_up_internal(transport, source)
         return f"{EXTERNAL}:(any)" if binding is None else str(binding.external)
 
 
@@ -268,6 +283,8 @@ def _settings(steps: list[Step]) -> GatewaySettings:
             settings = replace(settings, media_hosts=frozenset(values))
         elif name == "hands_off":
             settings = replace(settings, hands_off=tuple(map(IPv4Network, values)))
+        elif name == "has_tcp_media":
+            settings = replace(settings, has_tcp_media=True)
         else:
             assert name == "max_message"
             settings = replace(settings, max_message=int(values[0]))
@@ -275,7 +292,7 @@ def _settings(steps: list[Step]) -> GatewaySettings:
 
 
 def _side(endpoint: Endpoint) -> Side:
-    if endpoint.address.startswith("10.0.0."):
+    if endpoint.address.startswith(_INTERNAL):
         return Side.INTERNAL
     return Side.OTHER if endpoint.address.startswith("192.168.") else Side.EXTERNAL
 
@@ -301,7 +318,12 @@ def _render_changes(changes: Iterable[Change]) -> Iterator[str]:
     closed.sort(key=lambda binding: binding.internal)
     for what, bindings in (("opened", opened), ("closed", closed)):
         for binding in bindings:
-            yield f".. {what} {binding.kind.value} {binding.internal} <-> {binding.external}"
+            label = _label(binding.kind.value, binding.transport)
+            yield f".. {what} {label} {binding.internal} <-> {binding.external}"
+
+
+def _label(kind: str, transport: Transport) -> str:
+    return kind if transport is Transport.UDP else f"{kind}/{transport.label}"
 
 
 def _parameter(path: Path) -> object:

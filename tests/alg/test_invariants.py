@@ -39,7 +39,7 @@ class Router:
         table = NatTable((EXTERNAL,), table_behavior(config, settings), random.Random(1))
         self.gateway = Gateway(GatewaySettings((EXTERNAL,)), table)
         sides = {LAN: Side.INTERNAL, WAN: Side.EXTERNAL}
-        self.path = PacketPath(self.gateway, Ledger(table, self.kernel), sides.__getitem__)
+        self.path = PacketPath(self.gateway, Ledger(table, self.kernel), sides.__getitem__, 0)
 
     def send_out(self, payload: bytes) -> bytes | None:
         """Sends a phone's packet through the queue; returns the payload that leaves, if any."""

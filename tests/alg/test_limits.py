@@ -7,7 +7,7 @@ import pytest
 from alg.gateway import GatewaySettings
 from alg.verdict import Reason
 from nat_table.endpoint import Endpoint
-from nat_table.table import QuotaExceeded
+from nat_table.refusal import QuotaExceeded
 from tests.alg.dialogs.test_calls import ANSWER, AUDIO, call_out, hang_up, media, offer
 from tests.alg.playbook import (
     EXTERNAL,

@@ -9,10 +9,11 @@ from pathlib import Path
 from tests.alg.abnf import read_choices, write_request, write_response
 from tests.alg.abnf_sdp import default_world, write_multipart, write_sdp
 from tests.alg.abnf_text import Scribe
-from tests.alg.playbook import PHONE, invite, register, request, response, sdp
+from tests.alg.playbook import PHONE, PHONE6, invite, register, request, response, sdp
 from tests.fuzz.targets import SEPARATOR
 
 DRAWN = 200
+IPV6_HEADER = bytes.fromhex("60000000 0000 1140" + "20010db8" * 8)
 UDP_HEADER = bytes.fromhex("450000000001000040110000 0a000014 cb00710a 13c413c4 0000 0000")
 
 
@@ -51,11 +52,25 @@ def _transcripts() -> Iterator[list[bytes]]:
     yield [request("UPDATE", PHONE, sdp(PHONE.address, 4000 + n), cseq=n) for n in range(9)]
     registering = register(PHONE, "Contact: <sip:a@10.0.0.20:5070>;expires=60")
     yield [registering, response(registering, 200, "Expires: 60"), register(PHONE, expires=0)]
+    asked = invite(PHONE6, sdp(PHONE6.address, 4000, "a=rtcp:4010 IN IP6 FD00:1::20"))
+    answer = response(asked, 200, body=sdp("2001:db8:ff::20", 9000))
+    yield [asked, answer, request("BYE", PHONE6, to_tag="b", cseq=2)]
+    messages = ("a=setup:actpass", "a=path:msrp://10.0.0.20:7394/1;tcp")
+    body = sdp(PHONE.address, 7394, *messages, media="message", protocol="TCP/MSRP")
+    asked = (
+        invite(PHONE, body).replace(b"/UDP", b"/TCP").replace(b":5060>", b":5060;transport=tcp>")
+    )
+    body = sdp("203.0.113.9", 9, "a=setup:active", media="message", protocol="TCP/MSRP")
+    yield [asked, response(asked, 200, body=body), request("BYE", to_tag="b", cseq=2)]
     yield [b"\r\n\r\n", b"\0\0\0\0"[:1], b"\r\n"]
 
 
 def _wrapped(target: str, messages: list[bytes], number: int) -> bytes:
     """Brings messages into the form that the target reads."""
+    if target == "packet" and number % 2:
+        length = (8 + len(messages[0])).to_bytes(2, "big")
+        ports = bytes.fromhex("13c413c4") + length + bytes(2)
+        return IPV6_HEADER[:4] + length + IPV6_HEADER[6:] + ports + messages[0]
     if target == "packet":
         total = len(UDP_HEADER) + len(messages[0])
         header = bytearray(UDP_HEADER)
@@ -68,6 +83,9 @@ def _wrapped(target: str, messages: list[bytes], number: int) -> bytes:
         chunks = []
         for message in messages:
             is_answer = message.startswith(b"SIP/") and number % 2
-            chunks.append((b"\0" if is_answer else b"\2\1\6\3"[number % 4 :][:1]) + message)
+            choice = 0 if is_answer else b"\2\1\6\3"[number % 4]
+            choice |= 32 if b"[fd00:" in message else 0
+            choice |= 64 if b"SIP/2.0/TCP" in message else 0
+            chunks.append(bytes((choice,)) + message)
         return SEPARATOR.join(chunks)
     return messages[0]

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 
+from alg.gateway import GatewaySettings
 from alg.packet import NotUdp, Truncated, decode_packet, encode_packet
 from alg.sdp.multipart import find_sdp
 from alg.sdp.session import Address, SessionDescription, parse_sdp
@@ -23,10 +24,23 @@ from alg.sip.uri import parse_uri
 from alg.sip.via import parse_via
 from alg.verdict import Direction, Outcome, Reason, Verdict
 from nat_table.behavior import Behavior
-from tests.alg.playbook import PHONE, PHONE_2, Playbook, invite, register, sdp
+from nat_table.endpoint import Transport
+from tests.alg.playbook import (
+    EXTERNAL,
+    PHONE,
+    PHONE6,
+    PHONE_2,
+    SERVER,
+    SERVER6,
+    Playbook,
+    invite,
+    register,
+    sdp,
+)
 
 LIMIT = 0.05
 SEPARATOR = b"\0\0"
+SETTINGS = GatewaySettings((EXTERNAL,), has_tcp_media=True)
 BEHAVIOR = Behavior(max_mappings=200, max_mappings_per_host=150)
 FOR_EVER = 2.0**34
 
@@ -129,24 +143,30 @@ def _certain(found: list[Piece]) -> list[Piece]:
 
 def fuzz_gateway(data: bytes) -> None:
     """Sends datagrams through one gateway: each begins with an octet for direction and pause."""
-    play = Playbook(behavior=BEHAVIOR)
+    play = Playbook(behavior=BEHAVIOR, settings=SETTINGS, mode6="nat66")
     play.outbound(register(PHONE))
     play.outbound(invite(PHONE_2, sdp(PHONE_2.address, 4000), call_id="other"), PHONE_2)
     for chunk in data.split(SEPARATOR)[:20]:
         if not chunk:
             continue
         choice, payload = chunk[0], chunk[1:]
-        phone = PHONE_2 if choice & 4 else PHONE
+        phone = PHONE6 if choice & 32 else PHONE_2 if choice & 4 else PHONE
+        server = SERVER6 if phone is PHONE6 else SERVER
+        by = Transport.TCP if choice & 64 else Transport.UDP
         play.wait((0, 0, 0.5, 40)[(choice >> 3) % 4])
         if choice & 3 == 0:
-            direction, outcome = Direction.INBOUND, play.inbound(payload, phone)
+            direction, outcome = (
+                Direction.INBOUND,
+                play.inbound(payload, phone, server, transport=by),
+            )
         elif choice & 3 == 1:
-            direction, outcome = Direction.HAIRPIN, play.hairpin(payload, phone)
+            direction, outcome = Direction.HAIRPIN, play.hairpin(payload, phone, transport=by)
         else:
-            direction, outcome = Direction.OUTBOUND, play.outbound(payload, phone)
+            direction = Direction.OUTBOUND
+            outcome = play.outbound(payload, phone, server, transport=by)
         _check_outcome(payload, outcome)
         if direction is Direction.OUTBOUND:
-            again = play.outbound(payload, phone)
+            again = play.outbound(payload, phone, server, transport=by)
             if again.payload != outcome.payload:
                 raise Finding("a retransmission leaves differently")
         _check_size(play)
@@ -161,7 +181,7 @@ def _check_outcome(payload: bytes, outcome: Outcome) -> None:
         raise Finding(f"{outcome.reason.value}: {outcome.detail}")
     if apply_edits(payload, outcome.edits) != outcome.payload:
         raise Finding("bytes changed without an edit")
-    if any(re.search(rb"[^0-9.:a-z=\r\n]", edit.new) for edit in outcome.edits):
+    if any(re.search(rb"[^0-9.:a-z=\[\]\r\n]", edit.new) for edit in outcome.edits):
         raise Finding("an edit writes something odd")
     if outcome.edits:
         parse_message(outcome.payload)

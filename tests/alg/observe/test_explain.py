@@ -147,7 +147,8 @@ def test_the_other_side_of_the_nat_is_looked_up_as_the_kernel_does(tmp_path: Pat
         ("198.51.100.1:5060", THERE),
         (HERE, "224.0.1.75:5060"),
         (HERE, "255.255.255.255:5060"),
-        ("[2001:db8::20]:5060", "[2001:db8:1::10]:5060"),
+        ("[2001:db8::20]:5060", "[fe80::10]:5060"),
+        ("[2001:db8::20]:5060", "[ff02::10]:5060"),
     ],
 )
 def test_what_does_not_cross_the_nat_has_no_direction(
@@ -187,7 +188,7 @@ def test_messages_in_a_tcp_stream(tmp_path: Path) -> None:
     rows = explain(write_pcap(tmp_path / "a.pcap", packets))
     assert [row["reason"] for row in rows] == ["keepalive", "rewritten", "rewritten"]
     assert texts(rows, "before") == ["\r\n\r\n", call.decode(), bye.decode()]
-    assert {row["transport"] for row in rows[1]["opened"] if row["kind"] == "sip"} == {"tcp"}
+    assert {row["transport"] for row in rows[1]["opened"] if row["kind"] == "sip"} == {"tcp", "udp"}
 
 
 @pytest.mark.parametrize(
@@ -310,7 +311,11 @@ def test_hostile_octets_are_harmless_as_text(tmp_path: Path) -> None:
         (NETWORK[2:], "internal is missing: give --internal"),
         (NETWORK[:2], "external is missing: give --external"),
         ([*NETWORK, "--internal", "lan0"], '--internal is "lan0", allowed is a network such as'),
-        ([*NETWORK, "--external", "::1"], '--external is "::1", allowed is an IPv4 address'),
+        ([*NETWORK, "--external", "::1"], '--external is "::1", allowed is an address of one host'),
+        (
+            [*NETWORK, "--external", "203.0.113.2"],
+            '--external is "203.0.113.2", allowed is one for each family',
+        ),
         ([*NETWORK, *ENDS[:2]], "{raw} is no capture: give --from and --to, which say where"),
         ([*NETWORK, *ENDS[2:]], "{raw} is no capture: give --from and --to, which say where"),
         ([*NETWORK, "--from", "a", *ENDS[2:]], '--from is "a", allowed is ADDRESS:PORT'),

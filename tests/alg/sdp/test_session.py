@@ -129,7 +129,7 @@ def test_a39_a55_other_lines_are_not_read(line: str) -> None:
         ("udptl", False, False),
         ("UDP/DTLS/SCTP", False, False),
         ("UDP/BFCP", False, False),
-        ("TCP/RTP/AVP", False, True),
+        ("TCP/RTP/AVP", True, True),
         ("TCP/TLS/MSRP", False, True),
         ("UDP/FUTURE", False, False),
     ],

@@ -1,25 +1,25 @@
-"""What stands for what in one message: the table as the rewriter sees it.
+"""What stands for what in a message on its way out: the table as the rewriter sees it.
 
-`Outbound` binds. An internal host names its own address, so it gets external endpoints, for itself
-and for nobody else (other hosts only if the configuration says that they are its media hosts).
-`Inbound` only looks up: nothing that comes from outside makes a mapping.
-
-Both take notes of what they met, for the dialogs: which Contacts, which media bindings.
+An internal host names its own address, so it gets external endpoints, for itself and for nobody
+else (other hosts only if the configuration says that they are its media hosts). Notes are taken for
+the dialogs on the way: which Contacts, which media bindings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from alg.dialogs.linger import FLOW
+from alg.inbound import bindings_at, transports_of
 from alg.notes import Notes
 from alg.rewrite import MalformedSdp, Mapped, TooComplex
 from alg.sdp.session import DISCARD_PORT, Media, SessionDescription
 from alg.written import Form, Written
 from nat_table.binding import Binding, Kind, Owner
-from nat_table.endpoint import Endpoint, Transport
-from nat_table.table import NatTable, NoFreePort
+from nat_table.endpoint import TCP, UDP, Endpoint, Socket, Transport, is_ipv6
+from nat_table.refusal import NoFreePort
+from nat_table.table import NatTable
 
 LOWEST_PORT = 1024
 DISCARDED = (0, DISCARD_PORT)
@@ -34,12 +34,16 @@ class OwnAddress(ValueError):
 
 
 class Limits(NamedTuple):
-    """What a message may name: addresses in descriptions beside its sender's, ports, streams."""
+    """What a message may name: addresses in descriptions beside its sender's, ports, streams.
+
+    Where `has_tcp_media`, a phone may be connected to for media.
+    """
 
     media_hosts: frozenset[bytes]
     own_addresses: frozenset[bytes]
     denied_ports: frozenset[int]
     max_streams: int
+    has_tcp_media: bool
 
 
 class Outbound:
@@ -49,6 +53,7 @@ class Outbound:
         "_addresses",
         "_flow_until",
         "_hosts",
+        "_is_answer",
         "_limits",
         "_masqueraded",
         "_media_until",
@@ -77,9 +82,10 @@ class Outbound:
         flow_until: float,
         owner: Owner,
         media_until: float,
-        remembered: Mapping[Endpoint, Binding] | None = None,
+        is_answer: bool = False,
+        remembered: Mapping[Socket, Binding] | None = None,
     ) -> None:
-        """Takes what the bindings of this message belong to.
+        """Takes what the bindings of this message belong to, and whether its description answers.
 
         `masqueraded` tells what external endpoint the kernel has given an unmapped socket;
         `remembered` replaces binding of media by looking up, for a call that has ended.
@@ -97,43 +103,54 @@ class Outbound:
         self._flow_until = flow_until
         self._owner = owner
         self._media_until = media_until
+        self._is_answer = is_answer
         self._remembered = remembered
         self.notes = Notes()
 
     def may_name(self, data: bytes, start: int, end: int) -> bool:
-        """Whether an address of the sender, or of ours, occurs in data[start:end]."""
+        """Whether an address of the sender, or of ours, occurs in data[start:end].
+
+        One of IPv6 may be spelled in any way, but stands in brackets.
+        """
+        if is_ipv6(self._source.address):
+            return data.find(b"[", start, end) >= 0
         return data.find(self._own, start, end) >= 0 or any(
             data.find(address, start, end) >= 0 for address in self._addresses
         )
 
-    def signalling(self, host: bytes, port: int, role: str, is_bare: bool) -> Mapped | None:
+    def signalling(
+        self, host: bytes, port: int, named: bytes, role: str, is_bare: bool
+    ) -> Mapped | None:
         """Binds a signalling endpoint of the sender, and the one this message came from.
 
         A phone that writes its external endpoint by itself has nothing to be changed.
         """
-        if port == 0:
+        transports = transports_of(named, self.transport)
+        if port == 0 or not transports:
             return None
         if host != self._own:
-            known = self._external(host, port)
-            if known is not None:
-                self._written.note(role, known.external, Form.EXTERNAL)
+            for known in self._external(host, port, transports):
+                self._written.note(role, known, Form.EXTERNAL)
             return None
-        binding = self._bind_signalling(Endpoint(host.decode("ascii"), port))
+        binding = self._bind_signalling(Endpoint(host.decode("ascii"), port), transports)
         is_lost = is_bare and port != binding.external.port
-        self._written.note(role, binding.external, Form.BARE if is_lost else Form.INTERNAL)
-        if self._source != binding.internal:
-            self._bind_signalling(self._source)
+        self._written.note(role, binding, Form.BARE if is_lost else Form.INTERNAL)
+        if self.transport is UDP and self._source != binding.internal:
+            self._bind_flow(UDP, self._source)
         return Mapped(binding.external)
 
-    def contact(self, host: bytes, port: int, expires: int | None) -> None:
+    def contact(self, host: bytes, port: int, named: bytes, expires: int | None) -> None:
         """Notes a Contact that names the sender, by its internal or its external endpoint."""
-        if host == self._own:
+        transports = transports_of(named, self.transport)
+        if host != self._own:
+            for known in self._external(host, port, transports):
+                self.notes.name(known, expires)
+            return
+        for transport in transports:
             internal = Endpoint(host.decode("ascii"), port)
-            binding = self._table.look_up_internal(self.transport, internal)
-        else:
-            binding = self._external(host, port)
-        if binding is not None:
-            self.notes.name(binding, expires)
+            binding = self._table.look_up_internal(transport, internal)
+            if binding is not None:
+                self.notes.name(binding, expires)
 
     def wildcard(self) -> None:
         """Notes "Contact: *"."""
@@ -147,7 +164,9 @@ class Outbound:
 
     def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
         """Binds the endpoints of one stream; the RTCP port is 0 where the stream has none."""
-        if host not in self._hosts or stream.port in DISCARDED or stream.is_tcp:
+        if host not in self._hosts or stream.port in DISCARDED:
+            return None
+        if stream.is_tcp and not self._is_listening(stream):
             return None
         address = host.decode("ascii")
         rtp = Endpoint(address, stream.port)
@@ -156,7 +175,9 @@ class Outbound:
             raise MalformedSdp(f"{stream.count} pairs of ports from {stream.port} on")
         self._check(host, (*range(rtp.port, rtp.port + 2 * stream.count - 1), rtcp.port))
         if self._remembered is not None:
-            return self._recall(rtp, rtcp)
+            return self._recall(TCP if stream.is_tcp else UDP, rtp, rtcp)
+        if stream.is_tcp:
+            return self._bind_listening(rtp, rtcp)
         if is_probed:
             self._keep_probed(rtp, rtcp)
         if stream.count > 1:
@@ -170,36 +191,56 @@ class Outbound:
         self._check(host, (port,))
         internal = Endpoint(host.decode("ascii"), port)
         if self._remembered is not None:
-            known = self._remembered.get(internal)
+            known = self._remembered.get((UDP, internal))
             return known.external.port if known else None
-        binding = self.notes.media[internal] = self._bind(internal, Kind.RTCP)
+        binding = self.notes.media[UDP, internal] = self._bind(internal, Kind.RTCP)
         return binding.external.port
 
     def address(self, host: bytes) -> bytes | None:
         """Returns the sender's external address for one of its addresses."""
         if host not in self._hosts:
             return None
-        return self._table.external_address(host.decode("ascii")).encode("ascii")
+        external = self._table.external_address(host.decode("ascii"))
+        return None if external is None else external.encode("ascii")
 
-    def _external(self, host: bytes, port: int) -> Binding | None:
+    def _external(
+        self, host: bytes, port: int, transports: Iterable[Transport]
+    ) -> Iterable[Binding]:
         if host not in self._addresses:
-            return None
-        return _binding_of(self._table, self.transport, self._source.address, host, port)
+            return ()
+        return bindings_at(self._table, transports, host, port, self._source.address)
 
-    def _bind_signalling(self, internal: Endpoint) -> Binding:
-        known = self.notes.signalling.get(internal)
+    def _bind_signalling(self, internal: Endpoint, transports: Sequence[Transport]) -> Binding:
+        """Binds an endpoint for each transport, by one port if that can be; returns the first."""
+        if len(transports) == 1:
+            return self._bind_flow(transports[0], internal)
+        standing = (self._table.look_up_internal(each, internal) for each in transports)
+        wanted = next((known.external.port for known in standing if known), None)
+        first = self._bind_flow(transports[0], internal, wanted)
+        for other in transports[1:]:
+            self._bind_flow(other, internal, first.external.port)
+        return first
+
+    def _bind_flow(
+        self, transport: Transport, internal: Endpoint, wanted: int | None = None
+    ) -> Binding:
+        """Binds an endpoint for plain traffic; that of the sender's connection is bound already."""
+        known = self.notes.signalling.get((transport, internal))
+        if known is None and transport is self.transport is TCP and internal == self._source:
+            known = self._table.look_up_internal(transport, internal)
         if known is not None:
             return known
         self._check(self._own, (internal.port,))
         binding = self._table.bind(
-            self.transport,
+            transport,
             internal,
             Kind.SIP,
             FLOW,
             now=self._now,
             expires_at=self._flow_until,
+            wanted=wanted,
         )
-        self.notes.signalling[internal] = binding
+        self.notes.signalling[transport, internal] = binding
         return binding
 
     def _check(self, host: bytes, ports: Iterable[int]) -> None:
@@ -219,7 +260,7 @@ class Outbound:
         host = self._table.external_address(rtp.address)
         behind = None
         for internal, kind in ((rtp, Kind.RTP), (rtcp, Kind.RTCP)):
-            if not internal.port or self._table.look_up_internal(Transport.UDP, internal):
+            if not internal.port or self._table.look_up_internal(UDP, internal):
                 continue
             seen = self._masqueraded(internal)
             wanted = seen.port if seen is not None and seen.address == host else behind
@@ -227,10 +268,25 @@ class Outbound:
                 continue
             behind = self._bind(internal, kind, wanted).external.port + 1
 
+    def _is_listening(self, stream: Media) -> bool:
+        """Whether the sender may have to be connected to, and is allowed to (RFC 4145 §4.1)."""
+        setup = stream.setup or (b"passive" if self._is_answer else b"active")
+        return self._limits.has_tcp_media and setup in (b"passive", b"actpass")
+
+    def _bind_listening(self, rtp: Endpoint, rtcp: Endpoint) -> tuple[int, int]:
+        """Binds what the sender listens at; RTCP has a connection of its own (RFC 4571 §4)."""
+        media = self.notes.media
+        first = media[TCP, rtp] = self._bind(rtp, Kind.MEDIA)
+        if rtcp.port in (0, rtp.port):
+            return first.external.port, 0
+        second = self._bind(rtcp, Kind.MEDIA, first.external.port + 1)
+        media[TCP, rtcp] = second
+        return first.external.port, second.external.port
+
     def _bind(self, internal: Endpoint, kind: Kind, wanted: int | None = None) -> Binding:
         """Binds one media endpoint for the call."""
         return self._table.bind(
-            Transport.UDP,
+            TCP if kind is Kind.MEDIA else UDP,
             internal,
             kind,
             self._owner,
@@ -241,17 +297,17 @@ class Outbound:
 
     def _bind_media(self, rtp: Endpoint, rtcp: Endpoint) -> tuple[int, int]:
         if rtcp.port in (0, rtp.port):
-            binding = self.notes.media[rtp] = self._bind(rtp, Kind.RTP)
+            binding = self.notes.media[UDP, rtp] = self._bind(rtp, Kind.RTP)
             return binding.external.port, binding.external.port if rtcp.port else 0
-        known = self._table.look_up_internal(Transport.UDP, rtp)
+        known = self._table.look_up_internal(UDP, rtp)
         if known is not None and rtcp.port == rtp.port + 1:
             # Its neighbour may be gone meanwhile (RFC 5761), and comes back where it was.
             self._bind(rtcp, Kind.RTCP, known.external.port + 1)
         pair = self._table.bind_pair(
             rtp, rtcp, self._owner, now=self._now, expires_at=self._media_until
         )
-        self.notes.media[rtp] = pair.rtp
-        self.notes.media[rtcp] = pair.rtcp
+        self.notes.media[UDP, rtp] = pair.rtp
+        self.notes.media[UDP, rtcp] = pair.rtcp
         return pair.rtp.external.port, pair.rtcp.external.port
 
     def _bind_row(self, first: Endpoint, count: int) -> tuple[int, int]:
@@ -265,132 +321,15 @@ class Outbound:
         low = made[0].external.port
         if [binding.external.port for binding in made] != list(range(low, low + len(made))):
             raise NoFreePort(f"the {len(made)} ports from {first} on are mapped, but not in a row")
-        self.notes.media.update(zip(row, made, strict=True))
+        self.notes.media.update(((UDP, each.internal), each) for each in made)
         return low, low + 1
 
-    def _recall(self, rtp: Endpoint, rtcp: Endpoint) -> tuple[int, int] | None:
+    def _recall(
+        self, transport: Transport, rtp: Endpoint, rtcp: Endpoint
+    ) -> tuple[int, int] | None:
         assert self._remembered is not None
-        first, second = self._remembered.get(rtp), self._remembered.get(rtcp)
+        first = self._remembered.get((transport, rtp))
+        second = self._remembered.get((transport, rtcp))
         if first is None:
             return None
         return first.external.port, second.external.port if second else 0
-
-
-class Inbound:
-    """External to internal, for one message to `host`."""
-
-    __slots__ = (
-        "_addresses",
-        "_direct",
-        "_host",
-        "_is_near",
-        "_table",
-        "_written",
-        "notes",
-        "transport",
-    )
-
-    def __init__(
-        self,
-        table: NatTable,
-        transport: Transport,
-        host: str,
-        addresses: frozenset[bytes],
-        written: Written,
-        is_near: Callable[[str, str], bool],
-    ) -> None:
-        """Takes who receives the message, and which internal hosts reach each other directly."""
-        self._table = table
-        self.transport = transport
-        self._host = host
-        self._addresses = addresses
-        self._written = written
-        self._is_near = is_near
-        self._direct: bytes | None = None
-        self.notes = Notes()
-
-    def may_name(self, data: bytes, start: int, end: int) -> bool:
-        """Whether one of our external addresses occurs in data[start:end]."""
-        return any(data.find(address, start, end) >= 0 for address in self._addresses)
-
-    def signalling(self, host: bytes, port: int, role: str, is_bare: bool) -> Mapped | None:
-        """Returns the internal endpoint behind one of the receiver's external endpoints.
-
-        None also where the receiver itself writes the external one.
-        """
-        binding = self._external(host, port)
-        if binding is None:
-            return None
-        form = self._written.form(role, binding.external)
-        return None if form is Form.EXTERNAL else Mapped(binding.internal, form is Form.BARE)
-
-    def contact(self, host: bytes, port: int, expires: int | None) -> None:
-        """Notes a Contact that names the receiver."""
-        binding = self._external(host, port)
-        if binding is not None:
-            self.notes.name(binding, expires)
-
-    def wildcard(self) -> None:
-        """Does nothing: no response lists a wildcard."""
-
-    def describe(self, session: SessionDescription) -> None:
-        """Notes what the remote wants, and whether it is an internal host's media after all.
-
-        A description that names mappings of one other internal host comes from there: the media of
-        the two stays inside, unless they look for the shortest way by themselves (RFC 8839).
-        """
-        self.notes.describe(session)
-        named = [stream for stream in session.media if stream.port]
-        if session.has_candidates or not named:
-            return
-        found = {binding and binding.internal.address for binding in map(self._mapped, named)}
-        other = found.pop()
-        if other and not found and other != self._host and self._is_near(other, self._host):
-            self._direct = other.encode("ascii")
-
-    def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
-        """Returns the internal ports of media that stays inside."""
-        if self._direct is None or host not in self._addresses:
-            return None
-        rtp, rtcp = self._mapped(stream), self._port_of(host, stream.rtcp_port)
-        return None if rtp is None else (rtp.internal.port, rtcp or 0)
-
-    def rtcp(self, host: bytes, port: int) -> int | None:
-        """Returns the internal port of RTCP that stays inside."""
-        return self._port_of(host, port) if self._direct else None
-
-    def address(self, host: bytes) -> bytes | None:
-        """Returns the address of the internal host whose media stays inside."""
-        return self._direct if host in self._addresses else None
-
-    def _mapped(self, stream: Media) -> Binding | None:
-        """Returns the media binding that a stream names, if it is one pair of plain UDP."""
-        if stream.connection is None or stream.count != 1 or stream.is_tcp:
-            return None
-        return self._media_binding(stream.connection.text, stream.port)
-
-    def _port_of(self, host: bytes, port: int) -> int | None:
-        binding = self._media_binding(host, port)
-        if binding is None or binding.internal.address.encode("ascii") != self._direct:
-            return None
-        return binding.internal.port
-
-    def _media_binding(self, host: bytes, port: int) -> Binding | None:
-        if host not in self._addresses:
-            return None
-        external = Endpoint(host.decode("ascii"), port)
-        binding = self._table.look_up_external(Transport.UDP, external)
-        return None if binding is None or binding.kind is Kind.SIP else binding
-
-    def _external(self, host: bytes, port: int) -> Binding | None:
-        if host not in self._addresses:
-            return None
-        return _binding_of(self._table, self.transport, self._host, host, port)
-
-
-def _binding_of(
-    table: NatTable, transport: Transport, phone: str, host: bytes, port: int
-) -> Binding | None:
-    """Returns the phone's binding that an external host and port stand for."""
-    binding = table.look_up_external(transport, Endpoint(host.decode("ascii"), port))
-    return binding if binding is not None and binding.internal.address == phone else None

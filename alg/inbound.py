@@ -1,0 +1,163 @@
+"""What stands for what in a message on its way in: the table as the rewriter sees it.
+
+It only looks up: nothing that comes from outside makes a mapping. Notes are taken for the dialogs
+as on the way out (`alg.outbound`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from alg.notes import Notes
+from alg.rewrite import Mapped
+from alg.sdp.session import Media, SessionDescription
+from alg.written import Form, Written
+from nat_table.binding import Binding, Kind
+from nat_table.endpoint import TCP, UDP, Endpoint, Transport, is_ipv6
+from nat_table.table import NatTable
+
+_NAMED = {b"udp": (UDP,), b"tcp": (TCP,)}
+
+
+class Inbound:
+    """External to internal, for one message to `host`."""
+
+    __slots__ = (
+        "_addresses",
+        "_direct",
+        "_direct_external",
+        "_host",
+        "_is_near",
+        "_table",
+        "_written",
+        "notes",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        table: NatTable,
+        transport: Transport,
+        host: str,
+        addresses: frozenset[bytes],
+        written: Written,
+        is_near: Callable[[str, str], bool],
+    ) -> None:
+        """Takes who receives the message, and which internal hosts reach each other directly."""
+        self._table = table
+        self.transport = transport
+        self._host = host
+        self._addresses = addresses
+        self._written = written
+        self._is_near = is_near
+        self._direct: bytes | None = None
+        self._direct_external = b""
+        self.notes = Notes()
+
+    def may_name(self, data: bytes, start: int, end: int) -> bool:
+        """Whether one of our external addresses occurs in data[start:end].
+
+        One of IPv6 may be spelled in any way, but stands in brackets.
+        """
+        if is_ipv6(self._host):
+            return data.find(b"[", start, end) >= 0
+        return any(data.find(address, start, end) >= 0 for address in self._addresses)
+
+    def signalling(
+        self, host: bytes, port: int, named: bytes, role: str, is_bare: bool
+    ) -> Mapped | None:
+        """Returns the internal endpoint behind one of the receiver's external endpoints.
+
+        None also where the receiver itself writes the external one.
+        """
+        bindings = self._external(host, port, named)
+        if not bindings:
+            return None
+        binding = bindings[0]
+        form = self._written.form(role, binding)
+        return None if form is Form.EXTERNAL else Mapped(binding.internal, form is Form.BARE)
+
+    def contact(self, host: bytes, port: int, named: bytes, expires: int | None) -> None:
+        """Notes a Contact that names the receiver."""
+        for binding in self._external(host, port, named):
+            self.notes.name(binding, expires)
+
+    def wildcard(self) -> None:
+        """Does nothing: no response lists a wildcard."""
+
+    def describe(self, session: SessionDescription) -> None:
+        """Notes what the remote wants, and whether it is an internal host's media after all.
+
+        A description that names mappings of one other internal host comes from there: the media of
+        the two stays inside, unless they look for the shortest way by themselves (RFC 8839).
+        """
+        self.notes.describe(session)
+        named = [stream for stream in session.media if stream.port]
+        if session.has_candidates or not named:
+            return
+        found = [self._mapped(stream) for stream in named]
+        ends = {(each.internal.address, each.external.address) for each in found if each}
+        if None in found or len(ends) != 1:
+            return
+        ((other, external),) = ends
+        if other != self._host and self._is_near(other, self._host):
+            self._direct, self._direct_external = other.encode("ascii"), external.encode("ascii")
+
+    def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
+        """Returns the internal ports of media that stays inside."""
+        if self._direct is None or host != self._direct_external:
+            return None
+        rtp, rtcp = self._mapped(stream), self._port_of(host, stream.rtcp_port)
+        return None if rtp is None else (rtp.internal.port, rtcp or 0)
+
+    def rtcp(self, host: bytes, port: int) -> int | None:
+        """Returns the internal port of RTCP that stays inside."""
+        return self._port_of(host, port) if self._direct else None
+
+    def address(self, host: bytes) -> bytes | None:
+        """Returns the address of the internal host whose media stays inside."""
+        return self._direct if host == self._direct_external else None
+
+    def _mapped(self, stream: Media) -> Binding | None:
+        """Returns the media binding that a stream names, if it is one pair of plain UDP."""
+        if stream.connection is None or stream.count != 1 or stream.is_tcp:
+            return None
+        return self._media_binding(stream.connection.host, stream.port)
+
+    def _port_of(self, host: bytes, port: int) -> int | None:
+        binding = self._media_binding(host, port)
+        if binding is None or binding.internal.address.encode("ascii") != self._direct:
+            return None
+        return binding.internal.port
+
+    def _media_binding(self, host: bytes, port: int) -> Binding | None:
+        if host not in self._addresses and b":" not in host:
+            return None  # every IPv6 host may have an external address to itself
+        external = Endpoint(host.decode("ascii"), port)
+        binding = self._table.look_up_external(UDP, external)
+        return None if binding is None or binding.kind is Kind.SIP else binding
+
+    def _external(self, host: bytes, port: int, named: bytes) -> list[Binding]:
+        if host not in self._addresses:
+            return []
+        transports = transports_of(named, self.transport)
+        return bindings_at(self._table, transports, host, port, self._host)
+
+
+def transports_of(named: bytes, carrier: Transport) -> tuple[Transport, ...]:
+    """Returns what a URI that names this transport, or b"", is reached by: none if not ours to map.
+
+    Where none is named it is UDP (RFC 3263 §4.1), but who writes so over TCP may well mean TCP.
+    """
+    if named:
+        return _NAMED.get(named, ())
+    return (UDP,) if carrier is UDP else (UDP, TCP)
+
+
+def bindings_at(
+    table: NatTable, transports: Iterable[Transport], host: bytes, port: int, phone: str
+) -> list[Binding]:
+    """Returns the phone's bindings that an external host and port stand for."""
+    external = Endpoint(host.decode("ascii"), port)
+    found = [table.look_up_external(transport, external) for transport in transports]
+    return [each for each in found if each is not None and each.internal.address == phone]
