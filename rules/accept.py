@@ -1,8 +1,9 @@
 """A rule in other firewalls on the same router that lets flows of our mappings through.
 
 An accept in our own table never overrides a drop in another one. So where a known firewall stands,
-one rule goes to the top of a chain that it passes first: accept what carries a mark of ours. All
-else of that firewall is left alone. Its own restart takes our rule away (`ufw reload`, fw4), so
+one rule goes to the top of a chain that it passes first: accept what carries a mark of ours. What
+the relay takes is addressed to the router then, so it has another chain to pass. All else of that
+firewall is left alone. Its own restart takes our rule away (`ufw reload`, fw4), so
 `install` is called again now and then.
 """
 
@@ -13,14 +14,22 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rules.iptables import ChainMissing, IptablesChain
+from rules.iptables import ChainMissing, IptablesChain, iptables_programs
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
 _log = logging.getLogger(__name__)
 _TAGGED = re.compile(r'^\s*(.*) comment "(\w+)" # handle (\d+)$', re.MULTILINE)
 _IPTABLES = {"Docker": "DOCKER-USER", "ufw": "ufw-before-forward"}
+_IP6TABLES = {"Docker (IPv6)": "DOCKER-USER", "ufw (IPv6)": "ufw6-before-forward"}
 _NFT = {"OpenWrt fw4": "inet fw4 forward"}
+_IPTABLES_INPUT = {"ufw (input)": "ufw-before-input"}
+_NFT_INPUT = {
+    "OpenWrt fw4 (input)": "inet fw4 input",
+    "firewalld (input)": "inet firewalld filter_INPUT",
+}
+_IP6TABLES_INPUT = {"ufw (IPv6 input)": "ufw6-before-input"}
+_INPUT = _IPTABLES_INPUT.keys() | _IP6TABLES_INPUT.keys() | _NFT_INPUT.keys()
 _ACCEPT = re.compile(r"meta mark & (\w+) != \w+ accept")
 
 
@@ -29,18 +38,26 @@ class Acceptance:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._iptables = {
-            name: IptablesChain("filter", chain, "ACCEPT", settings.table)
-            for name, chain in _IPTABLES.items()
+        self._refusing: set[str] = set()
+        chains = {
+            "iptables": _IPTABLES | _IPTABLES_INPUT,
+            "ip6tables": _IP6TABLES | _IP6TABLES_INPUT,
         }
-        self._nft = {name: NftChain(chain, settings.table) for name, chain in _NFT.items()}
+        self._iptables = {
+            name: IptablesChain("filter", chain, "ACCEPT", settings.table, program)
+            for program in iptables_programs(settings)
+            for name, chain in chains[program].items()
+        }
+        all_nft = _NFT | _NFT_INPUT
+        self._nft = {name: NftChain(chain, settings.table) for name, chain in all_nft.items()}
 
     def install(self) -> list[str]:
         """Puts the rule into every firewall there is; returns the names of those that had none.
 
-        A firewall that refuses the rule is named in the log.
+        A firewall that refuses the rule is named in the log, once.
         """
-        return [name for name in (*self._iptables, *self._nft) if self._put(name)]
+        names = (*self._iptables, *self._nft)
+        return [name for name in names if self._is_needed(name) and self._put(name)]
 
     def remove(self) -> None:
         """Removes our rules from every firewall, also those of an earlier run."""
@@ -53,6 +70,9 @@ class Acceptance:
             except ProgramFailed as failure:
                 _log.warning("the rule in %s was not removed: %s", name, failure)
 
+    def _is_needed(self, name: str) -> bool:
+        return self._settings.relay_port != 0 or name not in _INPUT
+
     def _put(self, name: str) -> bool:
         try:
             if name in self._nft:
@@ -61,7 +81,9 @@ class Acceptance:
         except ChainMissing:
             return False
         except ProgramFailed as failure:
-            _log.warning("%s takes no rule that accepts calls: %s", name, failure)
+            if name not in self._refusing:
+                _log.warning("%s takes no rule that accepts calls: %s", name, failure)
+            self._refusing.add(name)
             return False
 
 

@@ -12,9 +12,11 @@ Flows of a closed mapping are cut in the background (`LazyCutter`).
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from nat_table.behavior import Mode6
 from nat_table.binding import Binding
 from nat_table.changes import Change, Closed, Opened
 from nat_table.endpoint import Endpoint, Transport
@@ -41,11 +43,14 @@ class CommitFailed(Exception):
 
 
 class Refusal(NamedTuple):
-    """A remote that filtering has kept from a mapping, named by its internal endpoint."""
+    """A remote that filtering has kept from a mapping.
+
+    `endpoint` is the internal one; of a mapping for SIP over TCP it is the external one.
+    """
 
     source: str
     transport: Transport
-    internal: Endpoint
+    endpoint: Endpoint
 
 
 class Backend(Protocol):
@@ -77,8 +82,9 @@ class Backend(Protocol):
         """Returns the external endpoint that an unmapped UDP socket has now, if it has just one."""
 
     def flowing(self) -> set[Endpoint]:
-        """Returns the internal UDP endpoints of live flows; raises KernelRefused.
+        """Returns the internal endpoints of live flows; raises KernelRefused.
 
+        Of TCP these are the ones that were connected to: who connects has a port for that alone.
         May be called from another thread than the rest, by one at a time.
         """
 
@@ -94,6 +100,9 @@ class Backend(Protocol):
     def cut_flows(self) -> None:
         """Cuts the flows of all mappings; raises KernelRefused."""
 
+    def stop_diverting(self) -> None:
+        """Has SIP over TCP pass the relay by, until the next `install`."""
+
     def release_capture(self) -> None:
         """Stops capturing signalling; mappings and media go on."""
 
@@ -107,10 +116,11 @@ class KernelBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._netlink = Netlink(settings.table)
-        self._conntrack = Conntrack()
-        self._watched = Conntrack()
+        family = socket.AF_INET if settings.mode6 is Mode6.OFF else socket.AF_UNSPEC
+        self._conntrack = Conntrack(family)
+        self._watched = Conntrack(family)
         self._dumped = Netlink(settings.table)
-        self._lazy = LazyCutter(Conntrack())
+        self._lazy = LazyCutter(Conntrack(family))
         self._installation = Installation(self._netlink, self._conntrack)
         self._latches = Latches()
         self._touched: set[tuple[str, bytes]] | None = None
@@ -148,14 +158,14 @@ class KernelBackend:
 
     def _follow_fence(self) -> None:
         """Has the fence keep off the ports of mappings on its address, which may be another now."""
-        mappings = map(elements.binding, self._netlink.elements(elements.INBOUND))
+        bound = elements.of_both(elements.BOUND)
         wanted = [
             each
-            for mapping in mappings
+            for mapping in self.listing()
             for each in elements.elements(mapping, self._settings)
-            if each.set_name == elements.BOUND
+            if each.set_name in bound
         ]
-        for steps in differences(wanted, list(self._netlink.elements(elements.BOUND))):
+        for steps in differences(wanted, list(self._netlink.all_elements(bound))):
             self._netlink.apply(steps)
 
     def is_installed(self, *, is_thorough: bool) -> bool:
@@ -195,7 +205,7 @@ class KernelBackend:
 
     def cut(self, bindings: Iterable[Binding]) -> None:
         """Cuts flows of others that use an endpoint of these bindings; raises KernelRefused."""
-        asked = [suspect for binding in bindings for suspect in suspects(binding)]
+        asked = [suspect for binding in bindings for suspect in suspects(binding, self._settings)]
         if not asked:
             return
         keys = [stray(elements.pack_endpoint(end.endpoint)) for end, _ in asked]
@@ -221,15 +231,15 @@ class KernelBackend:
             goal = self._latches.adopt(wanted, self._settings)
             for steps in differences(goal, standing, touched):
                 self._netlink.apply(steps)
-                maps = [step for step in steps if step.element.set_name == elements.INBOUND]
-                added += [step.element for step in maps if step.is_added]
-                gone = [elements.binding(step.element) for step in maps if not step.is_added]
+                added += [step.element for step in steps if step.is_added]
+                gone = self._bindings(step.element for step in steps if not step.is_added)
                 if gone:
                     self._lazy.cut(own_ends(gone))
                 yield
             if added:
-                noted = {each.key for each in self._netlink.elements(elements.STRAYS)}
-                self._conntrack.cut(used(map(elements.binding, added), noted))
+                strays = self._netlink.all_elements(elements.of_both(elements.STRAYS))
+                noted = {each.key for each in strays}
+                self._conntrack.cut(used(self._bindings(added), noted, self._settings))
         except KernelRefused as refusal:
             raise CommitFailed(str(refusal)) from refusal
         finally:
@@ -251,15 +261,23 @@ class KernelBackend:
         return elements.unpack_endpoint(seen.pop()) if len(seen) == 1 else None
 
     def flowing(self) -> set[Endpoint]:
-        """Returns the internal UDP endpoints of live flows; raises KernelRefused."""
-        udp = (flow for flow in self._watched.flows() if flow.protocol == Transport.UDP.value)
-        packed = {endpoint for flow in udp for endpoint in flow.translated()}
+        """Returns the internal endpoints of live flows; raises KernelRefused.
+
+        Of IPv6 all endpoints are returned that may be internal: not every mode translates.
+        """
+        packed = {
+            endpoint
+            for flow in self._watched.flows()
+            for endpoint in flow.internal()
+            if flow.protocol == Transport.UDP.value or endpoint == flow.reply_source
+        }
         return set(map(elements.unpack_endpoint, packed))
 
     def refused(self) -> list[Refusal]:
         """Returns whom filtering has refused since the last call, and not before."""
         try:
-            listed = set(map(_refusal, self._netlink.elements(elements.REFUSED)))
+            names = elements.of_both(elements.REFUSED)
+            listed = set(map(_refusal, self._netlink.all_elements(names)))
         except KernelRefused:
             return []
         news = sorted(listed - self._refused)
@@ -279,8 +297,7 @@ class KernelBackend:
         Of each it is enough to read one element, and two of signalling: with many mappings the
         kernel takes its time for every set, and what a binding lacks is for `reconcile` to find.
         """
-        names = (elements.INBOUND, elements.SIGNALLING)
-        return elements.bindings(self._netlink.all_elements(names))
+        return self._bindings(self._netlink.all_elements(elements.listed(self._settings)))
 
     def cut_flows(self) -> None:
         """Cuts the flows of all mappings; raises KernelRefused.
@@ -288,6 +305,13 @@ class KernelBackend:
         With their next packet they meet the maps anew, of this uplink or of another.
         """
         self._conntrack.cut(own_ends(self.listing()))
+
+    def _bindings(self, standing: Iterable[Element]) -> list[Binding]:
+        return elements.bindings(standing, self._settings)
+
+    def stop_diverting(self) -> None:
+        """Has SIP over TCP pass the relay by, until the next `install`."""
+        self._installation.stop_diverting(self._settings)
 
     def release_capture(self) -> None:
         """Stops capturing signalling; mappings and media go on."""
@@ -307,8 +331,9 @@ class KernelBackend:
 
 def _refusal(element: Element) -> Refusal:
     key = element.key
+    size = 4 if element.set_name == elements.REFUSED else 16
     return Refusal(
-        elements.unpack_address(key[:4]),
-        Transport(key[4]),
-        elements.unpack_endpoint(key[8:16]),
+        elements.unpack_address(key[:size]),
+        Transport(key[size]),
+        elements.unpack_endpoint(key[size + 4 :]),
     )

@@ -1,6 +1,6 @@
-"""The queue rule: nft's own `queue`, or an iptables rule on kernels that lack it.
+"""The queue rule: nft's own `queue`, or one of iptables and ip6tables on kernels that lack it.
 
-Either way one rule matches the mark that the ruleset has set, so what is captured is decided in one
+Either way it matches the mark that the ruleset has set, so what is captured is decided in one
 place.
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 
-from rules.iptables import IptablesChain
+from rules.iptables import IptablesChain, iptables_programs
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
+_FAMILIES = {"iptables": "ip", "ip6tables": "ip6"}
 _BARE_TABLE = """
-table ip mangle {
+table %s mangle {
     chain FORWARD {
         type filter hook forward priority mangle; policy accept;
     }
@@ -22,6 +23,11 @@ table ip mangle {
 _PROBE = (
     "table inet sipnat_probe { chain probe {"
     " type filter hook forward priority mangle; queue num 0 bypass; }; }"
+)
+_PROXY_PROBE = (
+    "table inet sipnat_probe { chain probe {"
+    " type filter hook prerouting priority mangle;"
+    " meta l4proto tcp socket transparent 1 fib daddr oifname lo tproxy ip to 127.0.0.1:1; }; }"
 )
 
 
@@ -34,24 +40,35 @@ def has_native_queue() -> bool:
     return True
 
 
+def has_transparent_proxy() -> bool:
+    """Tells whether the kernel has what the relay's rules need; asks by a dry run."""
+    try:
+        run_program("nft", "--check", "--file", "-", text=_PROXY_PROBE)
+    except ProgramFailed:
+        return False
+    return True
+
+
 def install_iptables_rule(settings: Settings) -> None:
     """Adds the NFQUEUE rule where it is not there, then removes older ones of ours.
 
     Raises ProgramFailed.
     """
-    _chain(settings).put(iptables_rule(settings), is_first=False)
+    for chain in _chains(settings):
+        chain.put(iptables_rule(settings), is_first=False)
 
 
 def has_iptables_rule(settings: Settings) -> bool:
     """Tells whether the NFQUEUE rule stands; raises ProgramFailed."""
-    return iptables_rule(settings) in _chain(settings).tagged()
+    return all(iptables_rule(settings) in chain.tagged() for chain in _chains(settings))
 
 
 def remove_iptables_rules(settings: Settings) -> None:
     """Removes every NFQUEUE rule of ours, and the mangle table if that leaves it bare."""
-    _chain(settings).clear()
-    with contextlib.suppress(ProgramFailed):
-        _remove_bare_table()
+    for chain in _chains(settings):
+        chain.clear()
+        with contextlib.suppress(ProgramFailed):
+            _remove_bare_table(_FAMILIES[chain.program])
 
 
 def iptables_rule(settings: Settings) -> list[str]:
@@ -65,12 +82,16 @@ def iptables_rule(settings: Settings) -> list[str]:
     ]
 
 
-def _chain(settings: Settings) -> IptablesChain:
-    return IptablesChain("mangle", "FORWARD", "NFQUEUE", settings.table)
+def _chains(settings: Settings) -> list[IptablesChain]:
+    return [
+        IptablesChain("mangle", "FORWARD", "NFQUEUE", settings.table, program)
+        for program in iptables_programs(settings)
+    ]
 
 
-def _remove_bare_table() -> None:
+def _remove_bare_table(family: str) -> None:
     """Removes the table that iptables-nft makes on demand; the kernel refuses if a rule came."""
-    if run_program("nft", "list", "table", "ip", "mangle").split() == _BARE_TABLE.split():
-        text = "delete chain ip mangle FORWARD; delete table ip mangle"
+    bare = (_BARE_TABLE % family).split()
+    if run_program("nft", "list", "table", family, "mangle").split() == bare:
+        text = f"delete chain {family} mangle FORWARD; delete table {family} mangle"
         run_program("nft", "-f", "-", text=text)

@@ -7,6 +7,9 @@ or its external endpoint is called (original destination) or is answered to (rep
 Finding entries by one endpoint means a walk through the whole conntrack table, 0.35 us an entry, in
 the kernel where it can delete by filter (6.12); older ones are asked for a filtered dump, then for
 exact deletes. Many endpoints at once are cheaper by one dump for all of them.
+
+The filter must not name an IPv6 address: the kernel has that comparison the wrong way round (seen
+with 6.18) and would cut everybody else's flow. Ports are compared right.
 """
 
 from __future__ import annotations
@@ -21,16 +24,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from threading import Event, Thread
 from typing import NamedTuple
 
-from nat_table.endpoint import Endpoint, Transport
+from nat_table.endpoint import Endpoint, Transport, is_ipv6
 from rules.elements import pack_endpoint
 from rules.netlink import KernelRefused, Netlink, attribute, nested
 
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _FILTER = 1, 2, 25
-_FAMILY = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_HEADER = struct.Struct("=BBH")  # family, version, resource
 
 # A tuple as the kernel has written it ever since: addresses, protocol, ports (ICMP's is longer).
 _TUPLE = struct.Struct("=HH 8x4s 4x4s 4x 4xB3x 4x2s2x 4x2s2x")
+_TUPLE6 = struct.Struct("=HH 8x16s 4x16s 4x 4xB3x 4x2s2x 4x2s2x")
+_IPV4_SIZE = 8
 _MAX_WALKS = 16
 _GATHERING_TIMEOUT = 0.1
 
@@ -64,18 +69,28 @@ class Flow(NamedTuple):
     reply_destination: bytes
     original_tuple: bytes
 
-    def translated(self) -> Iterator[bytes]:
-        """Yields the endpoints that another stands for, which are internal."""
-        if self.reply_destination != self.original_source:
+    @property
+    def family(self) -> int:
+        """Returns the address family."""
+        return socket.AF_INET if len(self.original_source) == _IPV4_SIZE else socket.AF_INET6
+
+    def internal(self) -> Iterator[bytes]:
+        """Yields the endpoints that another stands for, which are internal; any of IPv6 may be."""
+        is_ipv6 = self.family == socket.AF_INET6
+        if is_ipv6 or self.reply_destination != self.original_source:
             yield self.original_source
-        if self.reply_source != self.original_destination:
+        if is_ipv6 or self.reply_source != self.original_destination:
             yield self.reply_source
 
 
 class Conntrack:
-    """Reads and cuts the IPv4 conntrack entries of one network namespace."""
+    """Reads and cuts the conntrack entries of one network namespace.
 
-    def __init__(self) -> None:
+    They are those of one address family, or of both (AF_UNSPEC).
+    """
+
+    def __init__(self, family: int = socket.AF_INET) -> None:
+        self._family = family
         self._netlink = Netlink()
         self._has_filtered_delete = True
 
@@ -87,27 +102,36 @@ class Conntrack:
         """Deletes all entries in which one of the endpoints stands; raises KernelRefused."""
         if len(ends) > _MAX_WALKS:
             self._cut_from(self.flows(), ends)
-        elif not (self._has_filtered_delete and self._cut_by_filter(ends)):
-            for end in ends:
-                self._cut_from(self.flows(_filter(end)), [end])
+            return
+        left = list(ends)
+        if self._has_filtered_delete and self._cut_by_filter(filter(_is_ipv4, ends)):
+            left = [end for end in ends if not _is_ipv4(end)]
+        for end in left:
+            self._cut_from(self._dump(_filtered(end)), [end])
 
-    def flows(self, filtered: bytes = b"") -> list[Flow]:
-        """Returns the UDP and TCP entries (kernels before 5.8 ignore the filter)."""
-        messages = self._netlink.dump(_GET, _FAMILY + filtered)
-        return [flow for flow in map(_parse_flow, messages) if flow]
+    def flows(self) -> list[Flow]:
+        """Returns the UDP and TCP entries."""
+        return self._dump(_HEADER.pack(self._family, 0, 0))
 
     def find(self, end: End) -> list[Flow]:
         """Returns the entries in which the endpoint stands on that side."""
         packed = pack_endpoint(end.endpoint)
         return [
             flow
-            for flow in self.flows(_filter(end))
+            for flow in self._dump(_filtered(end))
             if flow[end.side.value] == packed and flow.protocol == end.transport.value
         ]
 
     def delete(self, flows: Iterable[Flow]) -> None:
         """Deletes exactly these entries; those gone meanwhile do no harm."""
-        self._send_deletes([flow.original_tuple for flow in flows])
+        self._send_deletes(
+            [_HEADER.pack(flow.family, 0, 0) + flow.original_tuple for flow in flows]
+        )
+
+    def _dump(self, request: bytes) -> list[Flow]:
+        """Returns what a request asks for, or more: kernels before 5.8 ignore its filter."""
+        messages = self._netlink.dump(_GET, request)
+        return [flow for flow in map(_parse_flow, messages) if flow]
 
     def _cut_from(self, flows: Iterable[Flow], ends: Iterable[End]) -> None:
         wanted = {
@@ -121,7 +145,7 @@ class Conntrack:
 
     def _cut_by_filter(self, ends: Iterable[End]) -> bool:
         try:
-            self._send_deletes([_filter(end) for end in ends])
+            self._send_deletes([_filtered(end) for end in ends])
         except KernelRefused as refusal:
             if refusal.number not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
@@ -130,7 +154,7 @@ class Conntrack:
 
     def _send_deletes(self, bodies: Sequence[bytes]) -> None:
         for start in range(0, len(bodies), 256):
-            requests = [(_DELETE, _FAMILY + body) for body in bodies[start : start + 256]]
+            requests = [(_DELETE, body) for body in bodies[start : start + 256]]
             for number in self._netlink.ask(requests):
                 if number not in (0, errno.ENOENT):
                     raise KernelRefused(number, "conntrack delete")
@@ -175,35 +199,51 @@ class LazyCutter:
                 _log.warning("flows of closed mappings go on: %s", refusal)
 
 
-def _filter(end: End) -> bytes:
-    """Encodes the tuple that holds the endpoint, and which of its fields count (CTA_FILTER)."""
+def _is_ipv4(end: End) -> bool:
+    return not is_ipv6(end.endpoint.address)
+
+
+def _filtered(end: End) -> bytes:
+    """Encodes the family, the tuple that holds the endpoint, and which of its fields count.
+
+    That is CTA_FILTER's part. Of IPv6 endpoints only protocol and port count.
+    """
     is_source = end.side in (Side.ORIGINAL_SOURCE, Side.REPLY_SOURCE)
     is_original = end.side in (Side.ORIGINAL_SOURCE, Side.ORIGINAL_DESTINATION)
-    fields = 0b011001 if is_source else 0b101010
     packed = pack_endpoint(end.endpoint)
-    return nested(
-        _TUPLE_ORIGINAL if is_original else _TUPLE_REPLY,
-        nested(1, attribute(1 if is_source else 2, packed[:4])),
-        nested(
-            2,
-            attribute(1, bytes([end.transport.value])),
-            attribute(2 if is_source else 3, packed[4:6]),
-        ),
-    ) + nested(
-        _FILTER,
-        attribute(1, struct.pack("=I", fields if is_original else 0)),
-        attribute(2, struct.pack("=I", 0 if is_original else fields)),
+    family, fields, address = socket.AF_INET6, 0b011000 if is_source else 0b101000, b""
+    if _is_ipv4(end):
+        family, fields = socket.AF_INET, fields | (1 if is_source else 2)
+        address = nested(1, attribute(1 if is_source else 2, packed[:4]))
+    ports = nested(
+        2,
+        attribute(1, bytes([end.transport.value])),
+        attribute(2 if is_source else 3, packed[-4:-2]),
+    )
+    return b"".join(
+        (
+            _HEADER.pack(family, 0, 0),
+            nested(_TUPLE_ORIGINAL if is_original else _TUPLE_REPLY, address, ports),
+            nested(
+                _FILTER,
+                attribute(1, struct.pack("=I", fields if is_original else 0)),
+                attribute(2, struct.pack("=I", 0 if is_original else fields)),
+            ),
+        )
     )
 
 
 def _parse_flow(message: bytes) -> Flow | None:
-    start = len(_FAMILY)
-    size, kind, source, target, protocol, sport, dport = _TUPLE.unpack_from(message, start)
-    if (size, kind & 0x3FFF) != (_TUPLE.size, _TUPLE_ORIGINAL):
+    start = _HEADER.size
+    layout = _TUPLE if message[0] == socket.AF_INET else _TUPLE6
+    if len(message) < start + 2 * layout.size:
+        return None
+    size, kind, source, target, protocol, sport, dport = layout.unpack_from(message, start)
+    if (size, kind & 0x3FFF) != (layout.size, _TUPLE_ORIGINAL):
         return None
     if protocol not in (Transport.UDP.value, Transport.TCP.value):
         return None
-    reply = _TUPLE.unpack_from(message, start + size)
+    reply = layout.unpack_from(message, start + size)
     return Flow(
         protocol,
         source + sport + b"\0\0",

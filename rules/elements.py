@@ -1,10 +1,13 @@
 """What a change means for the kernel: map and set elements, packed as nftables keeps them.
 
 One binding is one element in `inbound`, one in `outbound`, its internal endpoint in `signalling` or
-in `media`, and its external port in `bound` if others are masqueraded to the same address. Who may
-send to it is in `admitted`, `limited` and `near`, as far as the policy of its kind asks. All follow
-from the binding, the remote addresses it admits, and the settings, so that the rules and the
-rewritten message cannot disagree.
+in `media`, its external one in `relayed` if it is for SIP over TCP, and its external port in
+`bound` if others are masqueraded to the same address. Who may send to it is in `admitted`,
+`limited` and `near`, as far as the policy of its kind asks. All follow from the binding, the remote
+addresses it admits, and the settings, so that the rules and the rewritten message cannot disagree.
+
+Elements of IPv6 are in sets of their own, with "6" after the name. Where nothing is translated a
+binding's two endpoints are one, and it has neither `inbound` nor `outbound`.
 """
 
 from __future__ import annotations
@@ -13,19 +16,20 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
-from nat_table.behavior import Filtering
+from nat_table.behavior import Filtering, Mode6
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Admitted, Change, Closed, Excluded, Opened
-from nat_table.endpoint import Endpoint, Transport
+from nat_table.endpoint import Endpoint, Transport, is_ipv6
 from rules.settings import Settings
 
 INBOUND = "inbound"
 OUTBOUND = "outbound"
 SIGNALLING = "signalling"
 MEDIA = "media"
+RELAYED = "relayed"
 BOUND = "bound"
 ADMITTED = "admitted"
 LIMITED = "limited"
@@ -34,17 +38,32 @@ LATCHED = "latched"
 STRAYS = "strays"
 REFUSED = "refused"
 
-OF_BINDINGS = (INBOUND, OUTBOUND, SIGNALLING, MEDIA, BOUND)
-OF_REMOTES = (ADMITTED, LIMITED, NEAR)
+
+def of_both(*names: str) -> tuple[str, ...]:
+    """Returns the sets of these names, those of IPv4 and those of IPv6."""
+    return (*names, *(f"{name}6" for name in names))
+
+
+OF_BINDINGS = of_both(INBOUND, OUTBOUND, SIGNALLING, MEDIA, RELAYED, BOUND)
+OF_REMOTES = of_both(ADMITTED, LIMITED, NEAR)
 """The maps and sets that the table owns; the packet path itself fills the others."""
 
+INTERNAL = of_both(SIGNALLING, MEDIA)
+"""The sets whose keys are a protocol and an internal endpoint: each binding is in one of them."""
+
+_ENDS = of_both(INBOUND, OUTBOUND, SIGNALLING, MEDIA)
+_IDENTICAL = (f"{SIGNALLING}6", f"{MEDIA}6")
+_INBOUND, _SIGNALLING = of_both(INBOUND), of_both(SIGNALLING)
 _PRIVATE = tuple(
     map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
 )
+_PRIVATE6 = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"))
 
-_INTERNAL_KEY = 12
 _PROTOCOL = struct.Struct("=B3x")
 _ENDPOINT = struct.Struct("!4sH2x")
+_ENDPOINT6 = struct.Struct("!16sH2x")
+_NETWORK, _NETWORK6 = 3, 8
+"""How many bytes of an address are the network that a latch is kept within."""
 
 
 class Element(NamedTuple):
@@ -84,7 +103,7 @@ def operations(changes: Iterable[Change], settings: Settings) -> list[Operation]
         elif isinstance(change, Admitted | Excluded):
             is_added = isinstance(change, Admitted)
             if filtering(change.binding, settings) is Filtering.ADDRESS_DEPENDENT:
-                element = admitted(change.binding, change.address)
+                element = admitted(change.binding, change.address, settings)
                 steps.append(Operation(is_added, element))
     return steps
 
@@ -96,33 +115,50 @@ def filtering(binding: Binding, settings: Settings) -> Filtering:
     return settings.media_filter
 
 
+def is_relayed(binding: Binding, settings: Settings) -> bool:
+    """Tells whether the relay serves this binding while it runs, and not the kernel's NAT."""
+    if binding.kind is not Kind.SIP or binding.transport is not Transport.TCP:
+        return False
+    return settings.is_relaying6 or not is_ipv6(binding.internal.address)
+
+
 def elements(binding: Binding, settings: Settings) -> Iterator[Element]:
     """Yields the elements of a binding, whoever may send to it."""
     protocol = _PROTOCOL.pack(binding.transport.value)
     internal = pack_endpoint(binding.internal)
     external = pack_endpoint(binding.external)
-    yield Element(INBOUND, protocol + external, internal)
-    yield Element(OUTBOUND, protocol + internal, external)
-    yield Element(SIGNALLING if binding.kind is Kind.SIP else MEDIA, protocol + internal)
-    if binding.external.address == settings.external_addresses[0]:
-        yield Element(BOUND, protocol + external[4:])
+    family, fence = "", settings.fence_address
+    if is_ipv6(binding.internal.address):
+        family, fence = "6", settings.fence_address6
+    if internal != external:
+        yield Element(INBOUND + family, protocol + external, internal)
+        yield Element(OUTBOUND + family, protocol + internal, external)
+    yield Element((SIGNALLING if binding.kind is Kind.SIP else MEDIA) + family, protocol + internal)
+    if is_relayed(binding, settings):
+        yield Element(RELAYED + family, external)
+    if binding.external.address == fence:
+        yield Element(BOUND + family, protocol + external[-4:])
 
 
-def admitted(binding: Binding, address: str) -> Element:
+def admitted(binding: Binding, address: str, settings: Settings) -> Element:
     """Returns the element that admits a remote address under address-dependent filtering."""
-    return Element(ADMITTED, _internal_key(binding) + socket.inet_aton(address))
+    endpoint = binding.external if is_relayed(binding, settings) else binding.internal
+    key = _PROTOCOL.pack(binding.transport.value) + pack_endpoint(endpoint)
+    return Element(of_family(ADMITTED, key), key + pack_address(address))
 
 
 def latching(binding: Binding, addresses: Iterable[str]) -> set[Element]:
-    """Returns the elements that keep a latch within the /24 networks of public addresses.
+    """Returns the elements that keep a latch within the networks of public addresses.
 
-    A private one says nothing: that remote is behind a NAT, and sends from another address.
+    These are /24 in IPv4 and /64 in IPv6. A private address says nothing: that remote is behind a
+    NAT, and sends from another address.
     """
-    near = {socket.inet_aton(address)[:3] for address in addresses if _is_public(address)}
+    near = {_network(address) for address in addresses if _is_public(address)}
     if not near:
         return set()
     key = _internal_key(binding)
-    return {Element(LIMITED, key), *(Element(NEAR, key + network + b"\0") for network in near)}
+    name = of_family(NEAR, key)
+    return {Element(of_family(LIMITED, key), key), *(Element(name, key + each) for each in near)}
 
 
 def all_elements(
@@ -132,62 +168,96 @@ def all_elements(
     yield from elements(binding, settings)
     policy = filtering(binding, settings)
     if policy is Filtering.ADDRESS_DEPENDENT:
-        yield from (admitted(binding, address) for address in addresses)
+        yield from (admitted(binding, address, settings) for address in addresses)
     elif policy is Filtering.LATCH:
         yield from latching(binding, addresses)
 
 
-def bindings(standing: Iterable[Element]) -> list[Binding]:
-    """Returns the bindings that elements of `inbound` stand for, with those of `signalling`.
+def listed(settings: Settings) -> tuple[str, ...]:
+    """Returns the sets from which all bindings can be read, and nothing that is not needed."""
+    if settings.mode6 is Mode6.OFF:
+        return INBOUND, SIGNALLING
+    if settings.mode6 is Mode6.PINHOLE:
+        return INBOUND, SIGNALLING, *_IDENTICAL
+    return of_both(INBOUND, SIGNALLING)
 
-    The kernel does not keep the kind of media: an even external port is called RTP, an odd one
-    RTCP. `created_at` is 0.
+
+def bindings(standing: Iterable[Element], settings: Settings) -> list[Binding]:
+    """Returns the bindings that elements of the `listed` sets stand for; others are passed over.
+
+    The kernel does not keep the kind of media: over UDP an even external port is called RTP, an odd
+    one RTCP. `created_at` is 0.
     """
     inbound: list[Element] = []
     signalling: set[bytes] = set()
+    names = listed(settings)
     for element in standing:
-        if element.set_name == INBOUND:
+        if element.set_name not in names:
+            continue
+        if element.set_name in _INBOUND:
             inbound.append(element)
-        elif element.set_name == SIGNALLING:
+        elif element.set_name in _SIGNALLING:
             signalling.add(element.key)
+        if settings.mode6 is Mode6.PINHOLE and element.set_name in _IDENTICAL:
+            inbound.append(Element(INBOUND, element.key, element.key[4:]))
     return [binding(each, is_signalling=each.key[:4] + each.data in signalling) for each in inbound]
 
 
 def binding(inbound: Element, *, is_signalling: bool = False) -> Binding:
     """Returns the binding of an element of `inbound`."""
     external = unpack_endpoint(inbound.key[4:])
-    kind = Kind.SIP if is_signalling else Kind.RTCP if external.port % 2 else Kind.RTP
     transport = Transport(inbound.key[0])
+    kind = Kind.RTCP if external.port % 2 else Kind.RTP
+    if is_signalling:
+        kind = Kind.SIP
+    elif transport is Transport.TCP:
+        kind = Kind.MEDIA
     return Binding(transport, unpack_endpoint(inbound.data), external, kind, created_at=0.0)
 
 
 def whole(standing: Sequence[Element], settings: Settings) -> set[Element]:
     """Returns what should stand where these do: no halves, and no remotes without a mapping."""
-    wanted = {each for binding in bindings(standing) for each in elements(binding, settings)}
-    internal = {each.key for each in wanted if each.set_name == OUTBOUND}
+    wanted = {
+        each for binding in bindings(standing, settings) for each in elements(binding, settings)
+    }
+    ends = {each.key for each in wanted if each.set_name in _ENDS}
     remotes = (each for each in standing if each.set_name in OF_REMOTES)
-    return wanted | {each for each in remotes if each.key[:_INTERNAL_KEY] in internal}
+    return wanted | {each for each in remotes if each.key[: _key_size(each)] in ends}
+
+
+def of_family(name: str, packed: bytes) -> str:
+    """Returns the set of this name for a packed endpoint, alone or behind its protocol."""
+    return name if len(packed) <= _PROTOCOL.size + _ENDPOINT.size else f"{name}6"
 
 
 def pack_endpoint(endpoint: Endpoint) -> bytes:
-    """Packs an IPv4 endpoint into 8 bytes: address, port, padding."""
-    return _ENDPOINT.pack(socket.inet_aton(endpoint.address), endpoint.port)
+    """Packs an endpoint into address, port and padding: 8 bytes, or 20 for IPv6."""
+    address, port = endpoint
+    if is_ipv6(address):
+        return _ENDPOINT6.pack(socket.inet_pton(socket.AF_INET6, address), port)
+    return _ENDPOINT.pack(socket.inet_aton(address), port)
 
 
 def unpack_endpoint(packed: bytes) -> Endpoint:
     """Unpacks what `pack_endpoint` packs."""
-    address, port = _ENDPOINT.unpack(packed)
-    return Endpoint(socket.inet_ntoa(address), port)
+    address, port = (_ENDPOINT if len(packed) == _ENDPOINT.size else _ENDPOINT6).unpack(packed)
+    return Endpoint(unpack_address(address), port)
+
+
+def pack_address(address: str) -> bytes:
+    """Packs an address into 4 bytes, or 16 for IPv6."""
+    return socket.inet_pton(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET, address)
 
 
 def unpack_address(packed: bytes) -> str:
-    """Unpacks 4 bytes."""
-    return socket.inet_ntoa(packed)
+    """Unpacks what `pack_address` packs."""
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
 def _unlatched(binding: Binding) -> list[Operation]:
     """Forgets the remote of an earlier call; deleting what is not there would be refused."""
-    latched = Element(LATCHED, _internal_key(binding))
+    key = _internal_key(binding)
+    latched = Element(of_family(LATCHED, key), key)
     return [Operation(True, latched), Operation(False, latched)]
 
 
@@ -195,7 +265,20 @@ def _internal_key(binding: Binding) -> bytes:
     return _PROTOCOL.pack(binding.transport.value) + pack_endpoint(binding.internal)
 
 
+def _key_size(element: Element) -> int:
+    """Returns the size of what the key begins with: the protocol and the internal endpoint."""
+    endpoint = _ENDPOINT6 if element.set_name.endswith("6") else _ENDPOINT
+    return _PROTOCOL.size + endpoint.size
+
+
+def _network(address: str) -> bytes:
+    packed = pack_address(address)
+    size = _NETWORK if len(packed) == 4 else _NETWORK6
+    return packed[:size] + bytes(len(packed) - size)
+
+
 @lru_cache(1024)
 def _is_public(address: str) -> bool:
-    parsed = IPv4Address(address)
-    return not any(parsed in network for network in _PRIVATE)
+    if is_ipv6(address):
+        return not any(IPv6Address(address) in network for network in _PRIVATE6)
+    return not any(IPv4Address(address) in network for network in _PRIVATE)

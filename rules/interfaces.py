@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 
-_SCOPE_GLOBAL = 0
-_SOCKETS = (Path("/proc/thread-self/net/udp"), Path("/proc/thread-self/net/udp6"))
+from rules.rtnetlink import with_routes
+
+_SCOPE_GLOBAL, _SCOPE_LINK = 0, 253
+_SOCKETS = tuple(Path("/proc/thread-self/net", each) for each in ("udp", "udp6", "tcp", "tcp6"))
+_LISTENING = "0A"
 _LOOPBACK = 127
+_GET_MTU = 0x8921  # SIOCGIFMTU (netdevice(7))
+_INTERFACE_MTU = struct.Struct("=16si20x")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_FORWARDING6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+_TEMPORARY, _DUPLICATE, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # linux/if_addr.h
+_FLEETING = _TEMPORARY | _DUPLICATE | _DEPRECATED | _TENTATIVE
+_UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
 
 class InterfaceMissing(Exception):
@@ -43,8 +52,8 @@ def external_addresses(name: str) -> tuple[str, ...]:
     if not interface_exists(name):
         raise InterfaceMissing(f"there is no interface {name}")
     addresses = tuple(
-        str(message.get_attr("IFA_LOCAL"))
-        for message in _addresses(name)
+        _own_address(message)
+        for message in _addresses(name, socket.AF_INET)
         if message["scope"] == _SCOPE_GLOBAL
     )
     if not addresses:
@@ -52,20 +61,45 @@ def external_addresses(name: str) -> tuple[str, ...]:
     return addresses
 
 
+def external_addresses6(name: str) -> tuple[str, ...]:
+    """Returns the interface's IPv6 addresses that mappings may be on, global unicast ones first.
+
+    They are none that are temporary, deprecated or not proven to be unique (RFC 4862, 8981).
+    """
+    found = [
+        _own_address(message)
+        for message in _addresses(name, socket.AF_INET6)
+        if message["scope"] == _SCOPE_GLOBAL and not _flags(message) & _FLEETING
+    ]
+    return tuple(sorted(found, key=is_unique_local))
+
+
+def is_unique_local(address: str) -> bool:
+    """Tells whether an IPv6 address is of a site's own (RFC 4193)."""
+    return IPv6Address(address) in _UNIQUE_LOCAL
+
+
 def own_addresses() -> frozenset[str]:
-    """Returns every IPv4 address of the router in this network namespace."""
-    return frozenset(str(message.get_attr("IFA_LOCAL")) for message in _dump_addresses())
+    """Returns every address of the router in this network namespace that packets are routed to."""
+    return frozenset(
+        _own_address(message)
+        for message in _dump_addresses(socket.AF_UNSPEC)
+        if message["family"] == socket.AF_INET or message["scope"] != _SCOPE_LINK
+    )
 
 
-def networks_of(names: Iterable[str]) -> tuple[IPv4Network, ...]:
+def networks_of(names: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
     """Returns the networks on the links of these interfaces; one that is missing has none.
 
-    On a point-to-point link that is the peer.
+    On a point-to-point link that is the peer. Link-local networks of IPv6 are not among them: each
+    link has the same.
     """
     found = (
-        IPv4Network((message.get_attr("IFA_ADDRESS"), message["prefixlen"]), strict=False)
+        ip_network((message.get_attr("IFA_ADDRESS"), message["prefixlen"]), strict=False)
         for name in names
-        for message in _addresses(name)
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for message in _addresses(name, family)
+        if family == socket.AF_INET or message["scope"] == _SCOPE_GLOBAL
     )
     return tuple(dict.fromkeys(found))
 
@@ -75,35 +109,63 @@ def is_forwarding() -> bool:
     return _FORWARDING.read_text().strip() != "0"
 
 
-def local_udp_ports() -> frozenset[int]:
-    """Returns the ports of the router's own UDP sockets, but those bound to loopback alone."""
+def is_forwarding6() -> bool:
+    """Tells whether the kernel forwards IPv6 packets at all."""
+    return _FORWARDING6.exists() and _FORWARDING6.read_text().strip() != "0"
+
+
+def mtu_of(index: int) -> int:
+    """Returns the MTU of the interface with this index, in bytes; raises OSError."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
+        request = _INTERFACE_MTU.pack(socket.if_indextoname(index).encode(), 0)
+        answer = fcntl.ioctl(asking, _GET_MTU, request)
+    mtu: int = _INTERFACE_MTU.unpack(answer)[1]
+    return mtu
+
+
+def local_ports() -> frozenset[int]:
+    """Returns the ports of the router's own sockets, but those bound to loopback alone.
+
+    They are all of UDP, and of TCP those that listen.
+    """
     return frozenset(
         port
         for table in _SOCKETS
         if table.exists()
-        for line in table.read_text().splitlines()[1:]
-        if (port := _local_port(line.split()[1])) is not None
+        for _, local, _, state, *_ in map(str.split, table.read_text().splitlines()[1:])
+        if table.name.startswith("udp") or state == _LISTENING
+        if (port := _local_port(local)) is not None
     )
 
 
-def _addresses(name: str) -> list[Any]:
-    """Returns the kernel's messages about the interface's addresses, none if it is missing."""
+def _own_address(message: Any) -> str:
+    """Returns the router's address; on a link that is not point-to-point IPv6 says it once."""
+    return str(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+
+
+def _flags(message: Any) -> int:
+    flags: int = message.get_attr("IFA_FLAGS") or message["flags"]
+    return flags
+
+
+def _addresses(name: str, family: int) -> list[Any]:
+    """Returns the kernel's messages about the interface's addresses, none if it is missing.
+
+    Asked for a family that it does not have, it answers with all others (`ipv6.disable=1`).
+    """
     try:
         index = socket.if_nametoindex(name)
     except OSError:
         return []
-    return _dump_addresses(index=index)
+    found = _dump_addresses(family, index=index)
+    return [message for message in found if message["family"] == family]
 
 
-def _dump_addresses(**match: int) -> list[Any]:
-    """Asks in a thread: pyroute2 runs an event loop, and the caller may be in one already."""
+def _dump_addresses(family: int, **match: int) -> list[Any]:
+    def dump(routes: IPRoute) -> list[Any]:
+        return list(routes.get_addr(family=family, **match))
 
-    def dump() -> list[Any]:
-        with IPRoute() as links:
-            return list(links.get_addr(family=socket.AF_INET, **match))
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(dump).result()
+    return with_routes(dump)
 
 
 def _local_port(local: str) -> int | None:

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from nat_table.behavior import Mode6
 from rules.programs import ProgramFailed, run_program
+from rules.settings import Settings
+
+
+def iptables_programs(settings: Settings) -> tuple[str, ...]:
+    """Returns the programs of the families that are looked at."""
+    return ("iptables",) if settings.mode6 is Mode6.OFF else ("iptables", "ip6tables")
 
 
 class ChainMissing(ProgramFailed):
@@ -26,6 +33,8 @@ class IptablesChain:
     name: str
     target: str
     tag: str
+    program: str = "iptables"
+    """Or "ip6tables", whose chains have the same names."""
 
     def tagged(self) -> list[list[str]]:
         """Returns the arguments of our rules as `iptables -S` prints them; raises ChainMissing."""
@@ -57,4 +66,4 @@ class IptablesChain:
             self._run("-D", *rule)
 
     def _run(self, command: str, *rule: str) -> str:
-        return run_program("iptables", "--wait", "--table", self.table, command, self.name, *rule)
+        return run_program(self.program, "--wait", "--table", self.table, command, self.name, *rule)

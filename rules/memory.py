@@ -75,10 +75,13 @@ class MemoryBackend:
 
     def listing(self) -> list[Binding]:
         """Returns the bindings that stand."""
-        return elements.bindings(self._standing())
+        return elements.bindings(self._standing(), self._settings)
 
     def cut_flows(self) -> None:
         """Does nothing: there are no flows in memory."""
+
+    def stop_diverting(self) -> None:
+        """Does nothing: no connection comes here."""
 
     def release_capture(self) -> None:
         """Stops capturing."""

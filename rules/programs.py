@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 
-_PACKAGES = {"nft": "nftables", "iptables": "iptables"}
-
 
 class ProgramFailed(Exception):
     """A program is missing or refused what it was asked; the message is one sentence."""
@@ -26,7 +24,8 @@ def run_program(*command: str, text: str = "") -> str:
             env={**os.environ, "LC_ALL": "C", "PATH": path},
         )
     except FileNotFoundError:
-        raise ProgramFailed(f"{name} is not installed: install {_PACKAGES[name]}") from None
+        package = "nftables" if name == "nft" else "iptables"
+        raise ProgramFailed(f"{name} is not installed: install {package}") from None
     if done.returncode:
         complaint = done.stderr.strip().partition("\n")[0] or f"exit status {done.returncode}"
         raise ProgramFailed(f"{name} refused: {complaint}")

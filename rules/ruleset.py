@@ -1,4 +1,4 @@
-"""The text of the ruleset: the settings as nft variables, then `ruleset.nft` as it stands.
+"""The text of the ruleset: nft variables, then `ruleset.nft`, and `relay.nft` where TCP is relayed.
 
 nft has variables of its own, so the rules need no template language: what `sipnat rules` prints is
 what an engineer may read, try with `nft -c -f`, and load.
@@ -6,11 +6,13 @@ what an engineer may read, try with `nft -c -f`, and load.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
-from ipaddress import IPv4Network, collapse_addresses
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from nat_table.behavior import Filtering
+from nat_table.behavior import Filtering, Mode6
+from nat_table.endpoint import is_ipv6
+from rules.ruleset6 import CHAINS, derive_ruleset6
 from rules.settings import Settings
 
 _CAPTURE = """
@@ -34,11 +36,15 @@ table inet sipnat {
     }
 }
 """
+_NO_PORT = (0,)  # nft takes no empty set
 _CHAINS = {
     Filtering.ENDPOINT_INDEPENDENT: "endpoint_independent",
     Filtering.ADDRESS_DEPENDENT: "address_dependent",
     Filtering.LATCH: "first_come",
 }
+
+DIVERTING: tuple[str, ...] = ("divert_inbound", "divert_outbound", "to_relay", "pass", "hold")
+"""The chains that hand new connections to the relay, in the order in which they can be deleted."""
 
 
 def render_ruleset(settings: Settings, native_queue: bool) -> str:
@@ -47,8 +53,9 @@ def render_ruleset(settings: Settings, native_queue: bool) -> str:
         "internal": _render_set(f'"{name}"' for name in settings.internal_interfaces),
         "external": f'"{settings.external_interface}"',
         "external_addresses": _render_set(settings.external_addresses),
-        "fence_address": settings.external_addresses[0],
+        "fence_address": settings.fence_address,
         "sip_ports": _render_set(map(str, settings.sip_ports)),
+        "tls_ports": _render_set(map(str, settings.tls_ports or _NO_PORT)),
         "pool": "{}-{}".format(*settings.pool),
         "fence": "{}-{}".format(*settings.fence),
         "signalling_filter": _CHAINS[settings.signalling_filter],
@@ -56,13 +63,20 @@ def render_ruleset(settings: Settings, native_queue: bool) -> str:
         "queue_mark": f"{settings.queue_mark:#010x}",
         "open_mark": f"{settings.open_mark:#010x}",
     }
+    if settings.relay_port:
+        variables |= {
+            "relay_port": str(settings.relay_port),
+            "relay_mark": f"{settings.relay_mark:#010x}",
+            "without_relay": "pass" if settings.is_fail_open else "hold",
+        }
+    if settings.mode6 is not Mode6.OFF:
+        variables |= _variables6(variables, settings)
     defines = "".join(f"define {name} = {value}\n" for name, value in variables.items())
-    rules = files("rules").joinpath("ruleset.nft").read_text(encoding="ascii")
-    networks = _render_networks("servers", settings.servers)
-    networks += _render_networks("routed", settings.routed)
+    rules, relay = _read("ruleset.nft"), _read("relay.nft") if settings.relay_port else ""
     limit_rate = _LIMIT_RATE % (settings.flood_rate, settings.flood_rate)
+    rules6 = derive_ruleset6(f"{rules}{relay}{limit_rate}", settings)
     capture = render_capture(settings) if native_queue else ""
-    text = f"{defines}\n{rules}{limit_rate}\n{networks}{capture}"
+    text = f"{defines}\n{rules}{relay}{limit_rate}{rules6}\n{_render_networks(settings)}{capture}"
     return text.replace("inet sipnat", f"inet {settings.table}")
 
 
@@ -72,12 +86,44 @@ def render_capture(settings: Settings) -> str:
     return _CAPTURE % f"{settings.queue_number}{bypass}"
 
 
-def _render_networks(set_name: str, networks: tuple[str, ...]) -> str:
+def _read(name: str) -> str:
+    return files("rules").joinpath(name).read_text(encoding="ascii")
+
+
+def _variables6(variables: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Returns the variables that the IPv6 half has for itself: addresses, and names of chains."""
+    own = {f"{name}6": f"{variables[name]}6" for name in CHAINS if name in variables}
+    if settings.mode6 is Mode6.NAT66:
+        own["external_addresses6"] = _render_set(settings.external_addresses6)
+        own["fence_address6"] = settings.fence_address6
+    return own
+
+
+def _render_networks(settings: Settings) -> str:
+    """Renders what the sets of networks hold, each set those of its family."""
+    named = {"servers": settings.servers, "routed": settings.routed}
+    text = "".join(_render_elements(name, _ipv4(named[name])) for name in named)
+    if settings.mode6 is not Mode6.OFF:
+        text += "".join(_render_elements(f"{name}6", _ipv6(named[name])) for name in named)
+    return text
+
+
+def _ipv4(networks: Iterable[str]) -> list[str]:
+    parsed = (IPv4Network(each, strict=False) for each in networks if not is_ipv6(each))
+    return list(map(str, collapse_addresses(parsed)))
+
+
+def _ipv6(networks: Iterable[str]) -> list[str]:
+    parsed = (IPv6Network(each, strict=False) for each in networks if is_ipv6(each))
+    return list(map(str, collapse_addresses(parsed)))
+
+
+def _render_elements(set_name: str, elements: list[str]) -> str:
     """Renders what a set holds: an earlier installation's elements go, nft takes no empty list."""
-    flat = collapse_addresses(IPv4Network(network, strict=False) for network in networks)
-    elements = _render_set(map(str, flat))
     text = f"flush set inet sipnat {set_name}\n"
-    return f"{text}add element inet sipnat {set_name} {elements}\n" if networks else text
+    if elements:
+        text += f"add element inet sipnat {set_name} {_render_set(elements)}\n"
+    return text
 
 
 def _render_set(items: Iterable[str]) -> str:

@@ -6,7 +6,8 @@
    itself, or somebody else's flow masqueraded onto that port.
 
 The ruleset notes such endpoints in the set `strays` packet by packet, and `install` those of flows
-older than the ruleset, so none is missed. TCP is not noted: its endpoints are always searched.
+older than the ruleset, so none is missed. TCP is not noted: its endpoints are always searched. The
+relay's are not, for it needs no NAT: flows that are older than its mapping go on beside it.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from collections.abc import Container, Iterable, Iterator
 from nat_table.binding import Binding
 from nat_table.endpoint import Transport
 from rules.conntrack import End, Flow, Side
-from rules.elements import STRAYS, Element, pack_endpoint
+from rules.elements import STRAYS, Element, is_relayed, of_family, pack_endpoint
+from rules.settings import Settings
 
 
 def stray(endpoint: bytes) -> Element:
     """Returns the element of a packed endpoint."""
-    return Element(STRAYS, endpoint)
+    return Element(of_family(STRAYS, endpoint), endpoint)
 
 
-def suspects(binding: Binding) -> Iterator[tuple[End, End]]:
+def suspects(binding: Binding, settings: Settings) -> Iterator[tuple[End, End]]:
     """Yields, for each endpoint, the sides on which a stranger's flow would hold it."""
+    if is_relayed(binding, settings):
+        return
     transport, internal, external = binding.transport, binding.internal, binding.external
     yield (
         End(Side.ORIGINAL_SOURCE, transport, internal),
@@ -37,12 +41,12 @@ def suspects(binding: Binding) -> Iterator[tuple[End, End]]:
     )
 
 
-def used(bindings: Iterable[Binding], strays: Container[bytes]) -> list[End]:
+def used(bindings: Iterable[Binding], strays: Container[bytes], settings: Settings) -> list[End]:
     """Returns the ends that must be searched, given all packed endpoints that are noted."""
     return [
         end
         for binding in bindings
-        for suspect in suspects(binding)
+        for suspect in suspects(binding, settings)
         if binding.transport is not Transport.UDP or pack_endpoint(suspect[0].endpoint) in strays
         for end in suspect
     ]
@@ -62,7 +66,7 @@ def stray_ends(flow: Flow, own_addresses: Container[bytes]) -> Iterator[bytes]:
     yield flow.original_source
     if flow.reply_destination != flow.original_source:
         yield flow.reply_destination
-    if flow.original_destination[:4] in own_addresses:
+    if flow.original_destination[:-4] in own_addresses:
         yield flow.original_destination
     if flow.reply_source != flow.original_destination:
         yield flow.reply_source

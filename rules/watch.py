@@ -1,4 +1,4 @@
-"""What the kernel tells by itself: addresses, links and default routes that change.
+"""What the kernel tells by itself: addresses, links, default routes and forwarding that change.
 
 Nothing is polled. A message says only that something may be different, such as an address whose
 lifetime was extended; who hears of it looks anew. The kernel sends many messages about a link that
@@ -20,20 +20,26 @@ from dataclasses import dataclass
 
 from rules.netlink import OVERRUN, Listener, parse_attributes
 
-_LINKS, _ADDRESSES, _ROUTES = 1, 5, 7
+_LINKS, _ADDRESSES, _ROUTES, _ADDRESSES6, _ROUTES6, _FORWARDING6 = 1, 5, 7, 9, 11, 25
 _NEW_LINK, _DELETED_LINK, _GET_LINK, _NEW_ADDRESS, _DELETED_ADDRESS = 16, 17, 18, 20, 21
-_NEW_ROUTE, _DELETED_ROUTE = 24, 25
+_NEW_ROUTE, _DELETED_ROUTE, _NEW_CONFIGURATION = 24, 25, 80
 _NAME = 3
 _RUNNING = 0x40
 _LINK = struct.Struct("=16xB3xiI4x")
-_ADDRESS = struct.Struct("=16x4xi")
-_ROUTE = struct.Struct("=16xBB")
+_ADDRESS = struct.Struct("=16xB2xBi")
+_SCOPE_LINK = 253
+_ROUTE = struct.Struct("=16xBB5xB")
+_UNICAST = 1
+_CONFIGURATION_SIZE, _OF_INDEX, _OF_ALL = 20, 1, b"\xff" * 4  # linux/netconf.h
 _ALL_LINKS = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
 class AddressesChanged:
-    """An IPv4 address of the interface came, went, or was given another lifetime."""
+    """An address of the interface came, went, or was given another lifetime.
+
+    Those of IPv6 that are good on the link alone do not count: every interface has one.
+    """
 
     interface: str
 
@@ -52,11 +58,16 @@ class DefaultRouteChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardingChanged:
+    """IPv6 packets are forwarded by now, or no longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overrun:
     """Events were lost: everything may have changed."""
 
 
-Event = AddressesChanged | LinkChanged | DefaultRouteChanged | Overrun
+Event = AddressesChanged | LinkChanged | DefaultRouteChanged | ForwardingChanged | Overrun
 
 
 class Watch:
@@ -67,7 +78,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._links: dict[int, LinkChanged] = {}
-        self._listener = Listener(socket.NETLINK_ROUTE, _LINKS, _ADDRESSES, _ROUTES)
+        groups = (_LINKS, _ADDRESSES, _ROUTES, _ADDRESSES6, _ROUTES6, _FORWARDING6)
+        self._listener = Listener(socket.NETLINK_ROUTE, *groups)
         self._ask_for_links()
         self.events()
 
@@ -104,13 +116,18 @@ class Watch:
             elif kind in (_NEW_LINK, _DELETED_LINK):
                 yield from self._link(kind == _NEW_LINK, message)
             elif kind in (_NEW_ADDRESS, _DELETED_ADDRESS):
-                (index,) = _ADDRESS.unpack_from(message)
-                if index in self._links:
+                family, scope, index = _ADDRESS.unpack_from(message)
+                is_of_link = family == socket.AF_INET6 and scope == _SCOPE_LINK
+                if index in self._links and not is_of_link:
                     yield AddressesChanged(self._links[index].interface)
             elif kind in (_NEW_ROUTE, _DELETED_ROUTE):
-                family, length = _ROUTE.unpack_from(message)
-                if family == socket.AF_INET and length == 0:
+                family, length, kind = _ROUTE.unpack_from(message)
+                if family in (socket.AF_INET, socket.AF_INET6) and (length, kind) == (0, _UNICAST):
                     yield DefaultRouteChanged()
+            elif kind == _NEW_CONFIGURATION:
+                attributes = dict(parse_attributes(message, _CONFIGURATION_SIZE))
+                if attributes[_OF_INDEX] == _OF_ALL:
+                    yield ForwardingChanged()
 
     def _link(self, stands: bool, message: bytes) -> Iterator[LinkChanged]:
         family, index, flags = _LINK.unpack_from(message)

@@ -41,9 +41,9 @@ class Peer:
         self.udp.sendto(payload, (address, port))
 
     def expect(self, payload: bytes) -> Endpoint:
-        received, source = self.udp.recvfrom(2048)
+        received, source = self.udp.recvfrom(0xFFFF)
         assert received == payload, received
-        return Endpoint(*source)
+        return Endpoint(*source[:2])
 
     def expect_nothing(self) -> None:
         self.udp.settimeout(0.2)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
+from nat_table.behavior import Mode6
 from rules import accept, iptables
 from rules.accept import Acceptance
 from rules.programs import ProgramFailed
@@ -29,7 +31,13 @@ FW4 = """table inet fw4 {{
 LISTINGS = {
     "iptables --wait --table filter -S DOCKER-USER",
     "iptables --wait --table filter -S ufw-before-forward",
+    "iptables --wait --table filter -S ufw-before-input",
+    "ip6tables --wait --table filter -S DOCKER-USER",
+    "ip6tables --wait --table filter -S ufw6-before-forward",
+    "ip6tables --wait --table filter -S ufw6-before-input",
     "nft --handle list chain inet fw4 forward",
+    "nft --handle list chain inet fw4 input",
+    "nft --handle list chain inet firewalld filter_INPUT",
 }
 
 
@@ -70,6 +78,19 @@ def test_A75_rule_goes_to_the_top_of_every_firewall_there_is(
         f"iptables --wait --table filter -I DOCKER-USER {RULE}",
         f"iptables --wait --table filter -I ufw-before-forward {RULE}",
         f"nft -f - < insert rule inet fw4 forward {NFT_RULE}",
+    ]
+
+
+def test_A69_what_the_relay_takes_passes_the_input_chains_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    programs = Programs(monkeypatch, ufw_before_input="-N ufw-before-input\n", input=FW4.format(""))
+    assert Acceptance(SETTINGS).install() == []
+    relaying = replace(SETTINGS, relay_port=15060)
+    assert Acceptance(relaying).install() == ["ufw (input)", "OpenWrt fw4 (input)"]
+    assert programs.told == [
+        f"iptables --wait --table filter -I ufw-before-input {RULE}",
+        f"nft -f - < insert rule inet fw4 input {NFT_RULE}",
     ]
 
 
@@ -133,11 +154,30 @@ def test_firewall_that_refuses_is_named_and_the_others_are_served(
         ufw_before_forward=f"-N ufw-before-forward\n-A ufw-before-forward {RULE}\n",
     )
     programs.is_refusing = True
+    acceptance = Acceptance(SETTINGS)
     with caplog.at_level(logging.WARNING):
-        assert Acceptance(SETTINGS).install() == []
-        Acceptance(SETTINGS).remove()
+        for _ in range(2):
+            assert acceptance.install() == []
+        acceptance.remove()
     refusal = "iptables refused: no mark match"
     assert [record.getMessage() for record in caplog.records] == [
         f"Docker takes no rule that accepts calls: {refusal}",
         f"the rule in ufw was not removed: {refusal}",
     ]
+
+
+def test_a75_ipv6_has_its_own_chains_where_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = Programs(
+        monkeypatch,
+        DOCKER_USER="-N DOCKER-USER\n",
+        ufw6_before_forward="-N ufw6-before-forward\n",
+        ufw6_before_input="-N ufw6-before-input\n",
+    )
+    dual = replace(SETTINGS, mode6=Mode6.PINHOLE)
+    assert Acceptance(dual).install() == ["Docker", "Docker (IPv6)", "ufw (IPv6)"]
+    assert programs.told == [
+        f"iptables --wait --table filter -I DOCKER-USER {RULE}",
+        f"ip6tables --wait --table filter -I DOCKER-USER {RULE}",
+        f"ip6tables --wait --table filter -I ufw6-before-forward {RULE}",
+    ]
+    assert "ufw (IPv6 input)" in Acceptance(replace(dual, relay_port=15060)).install()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import pytest
-
 from nat_table.behavior import Filtering
 from nat_table.binding import Binding, Kind, Owner, Pinhole
 from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Refreshed
@@ -65,10 +63,29 @@ def test_A93_only_the_address_of_masquerade_needs_a_fence() -> None:
     assert names == ["inbound", "outbound", "media"]
 
 
-@pytest.mark.parametrize("transport", Transport)
-def test_signalling_is_marked(transport: Transport) -> None:
-    made = elements(bind(5060, 5060, Kind.SIP, transport), SETTINGS)
+def test_signalling_is_marked() -> None:
+    made = elements(bind(5060, 5060, Kind.SIP), SETTINGS)
     assert [element.set_name for element in made] == ["inbound", "outbound", "signalling", "bound"]
+
+
+def test_A69_signalling_over_tcp_is_relayed_and_admits_by_its_external_endpoint() -> None:
+    sip = bind(5060, 20000, Kind.SIP, Transport.TCP)
+    made = list(elements(sip, SETTINGS))
+    assert [element.set_name for element in made if element.set_name != "relayed"] == [
+        *("inbound", "outbound", "signalling", "bound")
+    ]
+    assert Element("relayed", EXTERNAL) in made
+    (admission,) = operations([Admitted(sip, "198.51.100.7")], SETTINGS)
+    tcp = bytes.fromhex("06000000")
+    assert admission == Operation(True, Element("admitted", tcp + EXTERNAL + REMOTE))
+    standing = [*made, admission.element]
+    assert whole(standing, SETTINGS) == set(standing)
+    assert whole(standing[1:], SETTINGS) == set()
+
+
+def test_A53_media_over_tcp_is_left_to_the_kernels_nat() -> None:
+    made = elements(bind(4000, 20000, transport=Transport.TCP), SETTINGS)
+    assert [element.set_name for element in made] == ["inbound", "outbound", "media", "bound"]
 
 
 def test_operations_keep_the_order_of_changes_and_skip_refreshes() -> None:
@@ -114,13 +131,14 @@ def test_everything_of_a_binding_by_policy() -> None:
     plain = set(elements(media, SETTINGS))
     assert set(all_elements(media, addresses, SETTINGS)) == plain
     strict = replace(SETTINGS, media_filter=Filtering.ADDRESS_DEPENDENT)
-    assert set(all_elements(media, addresses, strict)) == plain | {admitted(media, addresses[0])}
+    only = admitted(media, addresses[0], strict)
+    assert set(all_elements(media, addresses, strict)) == plain | {only}
     assert set(all_elements(media, addresses, LATCHING)) == plain | latching(media, addresses)
 
 
 def test_remotes_without_a_mapping_are_not_kept() -> None:
     media = bind(4000, 20000)
-    standing = [*elements(media, SETTINGS), admitted(media, "198.51.100.7")]
+    standing = [*elements(media, SETTINGS), admitted(media, "198.51.100.7", SETTINGS)]
     assert whole(standing, SETTINGS) == set(standing)
     assert whole(standing[1:], SETTINGS) == set()
 
@@ -134,11 +152,11 @@ def test_bindings_come_back_from_their_elements_in_any_order() -> None:
     }
     standing = [element for binding in made for element in elements(binding, SETTINGS)]
     random.Random(1).shuffle(standing)
-    assert set(bindings(standing)) == made
+    assert set(bindings(standing, SETTINGS)) == made
 
 
 def test_a_binding_is_known_by_its_element_of_inbound() -> None:
     binding = bind(4000, 20000)
     inbound, outbound, *others = elements(binding, SETTINGS)
-    assert bindings([inbound]) == [binding]
-    assert bindings([outbound, *others]) == []
+    assert bindings([inbound], SETTINGS) == [binding]
+    assert bindings([outbound, *others], SETTINGS) == []

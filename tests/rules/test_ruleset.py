@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nat_table.behavior import Filtering
-from rules.ruleset import render_ruleset
+from rules.ruleset import DIVERTING, render_ruleset
 from rules.settings import Settings
 
 GOLDEN = Path(__file__).with_name("golden.nft")
@@ -21,6 +21,7 @@ SETTINGS = Settings(
     media_filter=Filtering.LATCH,
     servers=("198.51.100.7", "198.51.100.0/24"),
     routed=("192.0.2.9/25",),
+    relay_port=15060,
     flood_rate=50,
     queue_number=7,
 )
@@ -49,16 +50,37 @@ def test_A74_fail_open_is_the_bypass_flag(is_fail_open: bool, end: str) -> None:
     assert queue_rule.endswith(end)
 
 
-def test_nothing_hooks_into_the_routers_own_traffic() -> None:
-    hooks = re.findall(r"hook (\w+) priority", render_ruleset(SETTINGS, True))
-    assert set(hooks) == {"prerouting", "forward", "postrouting"}
+def test_A69_only_where_there_is_a_relay_connections_go_to_it() -> None:
+    text = render_ruleset(SETTINGS, native_queue=False)
+    assert "define without_relay = pass\n" in text
+    held = render_ruleset(replace(SETTINGS, is_fail_open=False), native_queue=False)
+    assert "define without_relay = hold\n" in held
+    bare = render_ruleset(replace(SETTINGS, relay_port=0, tls_ports=()), native_queue=False)
+    assert "tproxy" not in bare and "relay_port" not in bare
+    assert "define tls_ports = { 0 }\n" in bare
 
 
-def test_marks_are_the_two_lowest_bits_of_the_mask() -> None:
+def test_A69_every_chain_that_diverts_can_be_taken_away() -> None:
+    texts = (render_ruleset(replace(SETTINGS, relay_port=port), False) for port in (0, 15060))
+    without, whole = (re.findall(r"chain (\w+) {", text) for text in texts)
+    assert set(whole) - set(without) == {*DIVERTING, "relaying", "arriving", "answering"}
+
+
+def test_the_routers_own_traffic_is_counted_at_the_most() -> None:
+    text = render_ruleset(SETTINGS, True)
+    hooks = re.findall(r"hook (\w+) priority", text)
+    assert set(hooks) == {"prerouting", "forward", "postrouting", "input"}
+    (counting,) = re.findall(r"hook input priority raw; policy accept;\n(.*?)\n    }", text, re.S)
+    verdicts = ("accept", "counter name diverted")
+    assert all(rule.endswith(verdicts) for rule in counting.split("\n") if rule)
+
+
+def test_marks_are_the_three_lowest_bits_of_the_mask() -> None:
     settings = Settings(("lan0",), "wan0", ("203.0.113.1",), mark_mask=0x00A80000)
     assert (settings.queue_mark, settings.open_mark) == (0x00080000, 0x00200000)
-    with pytest.raises(ValueError, match="two bits"):
-        Settings(("lan0",), "wan0", ("203.0.113.1",), mark_mask=0x4)
+    assert settings.relay_mark == 0x00800000
+    with pytest.raises(ValueError, match="three bits"):
+        Settings(("lan0",), "wan0", ("203.0.113.1",), mark_mask=0x6)
 
 
 def test_networks_are_put_together_and_an_empty_list_empties_the_set() -> None:
@@ -87,7 +109,9 @@ def test_a93_each_uplink_has_a_table_and_marks_of_its_own() -> None:
         {"sipnat1"},
         {"sipnat2"},
     ]
-    marks = [mark for each in uplinks for mark in (each.queue_mark, each.open_mark)]
-    assert len(set(marks)) == 6
+    marks = [
+        mark for each in uplinks for mark in (each.queue_mark, each.open_mark, each.relay_mark)
+    ]
+    assert len(set(marks)) == 9
     masks = [each.mark_mask for each in uplinks]
     assert sum(masks) == masks[0] | masks[1] | masks[2] < 1 << 32
