@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,8 +22,12 @@ from alg.config import DEFAULT_CONTROL, Config, ConfigError, load_config
 from alg.observe.printable import printable
 
 WIDTH = 80
+LEAST_STATE = 8
+"""What the last column has in any case, so that it still tells: "call a8~"."""
 
 HEADINGS = ("kind", "internal", "external", "remote", "ends", "state")
+CONNECTION_HEADINGS = ("phone", "server", "mapping", "age", "sent", "got", "state")
+REASON_HEADINGS = ("reason", "counted by", "count")
 
 app = typer.Typer(
     help="A NAT application level gateway for SIP.",
@@ -116,7 +120,12 @@ def explain(
         typer.Option("--internal", metavar="CIDR", help="A network of the phones; repeatable."),
     ] = None,
     external: Annotated[
-        str | None, typer.Option("--external", metavar="ADDRESS", help="The external address.")
+        list[str] | None,
+        typer.Option(
+            "--external",
+            metavar="ADDRESS",
+            help="The external address, of each family; for IPv6 a prefix, or none if routed.",
+        ),
     ] = None,
     source: Annotated[
         str | None,
@@ -133,11 +142,12 @@ def explain(
 ) -> None:
     """Show what the gateway would do with the messages in files; needs neither root nor kernel."""
     from alg.observe.capture import CaptureError
-    from alg.observe.explain import Explainer, Network, explain_files
+    from alg.observe.explain import Explainer, explain_files
+    from alg.observe.network import Network
     from alg.observe.report import as_json_line, render_lines, render_summary
 
     try:
-        network = Network(internal or (), external)
+        network = Network(internal or (), external or ())
         explainer = Explainer(network, sip_ports or (5060,))
         explanations = explain_files(explainer, files, source, destination)
     except ValueError as error:
@@ -167,15 +177,20 @@ def version() -> None:
 @show.command()
 def mappings(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
     """Show the NAT mappings and what keeps each."""
-    rows = _ask(control, "mappings")
-    if as_json:
-        _write("[" + ",\n ".join(json.dumps(row) for row in rows) + "]")
-    elif not rows:
-        _write("no mappings")
-    elif sys.stdout.isatty():
-        _draw_table(HEADINGS, [_mapping_cells(row) for row in rows])
-    else:
-        _write("\n".join(_render_table(HEADINGS, [_mapping_cells(row) for row in rows])))
+    _show(_ask(control, "mappings"), "mappings", HEADINGS, _mapping_cells, as_json)
+
+
+@show.command()
+def connections(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
+    """Show the TCP connections that pass the relay."""
+    rows = _ask(control, "connections")
+    _show(rows, "connections", CONNECTION_HEADINGS, _connection_cells, as_json)
+
+
+@show.command()
+def reasons(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
+    """Show how often messages, packets and connections went which way, and why."""
+    _show(_ask(control, "reasons"), "reasons", REASON_HEADINGS, _reason_cells, as_json)
 
 
 def _load(path: Path | None, **options: object) -> Config:
@@ -193,6 +208,24 @@ def _ask(control: str, what: str) -> list[dict[str, object]]:
         return list(ask(control, {"command": "show", "what": what}))
     except ControlError as error:
         _fail(error)
+
+
+def _show(
+    rows: Sequence[Mapping[str, object]],
+    what: str,
+    headings: Sequence[str],
+    cells: Callable[[Mapping[str, object]], Sequence[str]],
+    as_json: bool,
+) -> None:
+    """Prints rows as JSON, or as a table of their cells."""
+    if as_json:
+        _write("[" + ",\n ".join(json.dumps(row) for row in rows) + "]")
+    elif not rows:
+        _write(f"no {what}")
+    elif sys.stdout.isatty():
+        _draw_table(headings, [cells(row) for row in rows])
+    else:
+        _write("\n".join(_render_table(headings, map(cells, rows))))
 
 
 def _fail(error: Exception, status: int = 1) -> NoReturn:
@@ -221,14 +254,34 @@ def _mapping_cells(row: Mapping[str, object]) -> tuple[str, ...]:
     """Returns a mapping's cells under HEADINGS; the Call-ID stands beside the state."""
     text = {key: printable(str(value)) for key, value in row.items() if value is not None}
     state, call_id = text.get("state", "-"), text.get("call_id", "")
+    internal, external = text.get("internal", "-"), text.get("external", "-")
     return (
         f"{text.get('kind', '-')}/{text.get('transport', '-')}",
-        text.get("internal", "-"),
-        text.get("external", "-"),
+        internal,
+        "same" if external == internal != "-" else external,
         text.get("remote", "-"),
         _duration(row.get("expires_in")),
         f"{state} {call_id}".rstrip(),
     )
+
+
+def _connection_cells(row: Mapping[str, object]) -> tuple[str, ...]:
+    """Returns a connection's cells under CONNECTION_HEADINGS: what the phone has sent and got."""
+    text = {key: printable(str(value)) for key, value in row.items() if value is not None}
+    return (
+        text.get("phone", "-"),
+        text.get("server", "-"),
+        text.get("mapping", "-"),
+        _duration(row.get("age")),
+        text.get("from_phone", "-"),
+        text.get("to_phone", "-"),
+        text.get("state", "-"),
+    )
+
+
+def _reason_cells(row: Mapping[str, object]) -> tuple[str, ...]:
+    """Returns a counter's cells under REASON_HEADINGS."""
+    return tuple(printable(str(row.get(key, "-"))) for key in ("reason", "counted_by", "count"))
 
 
 def _duration(seconds: object) -> str:
@@ -243,10 +296,10 @@ def _duration(seconds: object) -> str:
 
 
 def _render_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yields aligned lines; the last column is cut to what WIDTH leaves it, no other ever is."""
+    """Yields aligned lines; the last column is cut to what WIDTH leaves it, no other is."""
     table = [headings, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)][:-1]
-    room = max(4, WIDTH - sum(widths) - len(widths))
+    room = max(LEAST_STATE, WIDTH - sum(widths) - len(widths))
     for *cells, last in table:
         shown = last if len(last) <= room else last[: room - 1] + "~"
         aligned = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
@@ -260,9 +313,12 @@ def _draw_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     *columns, last = zip(headings, *rows, strict=True)
-    for column in columns:
-        table.add_column(column[0], no_wrap=True, min_width=max(map(len, column)))
-    table.add_column(last[0], no_wrap=True, overflow="ellipsis")
+    widths = [max(map(len, column)) for column in columns]
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column[0], no_wrap=True, min_width=width)
+    table.add_column(last[0], no_wrap=True, min_width=LEAST_STATE, overflow="ellipsis")
     for cells in rows:
         table.add_row(*map(Text, cells))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, sum(widths) + len(widths) + LEAST_STATE)
+    console.print(table)

@@ -12,6 +12,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -20,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from nat_table.behavior import Behavior
+from nat_table.endpoint import is_ipv6
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
@@ -31,15 +33,28 @@ Interface = Annotated[
         description="an interface name (at most 15 letters, digits, '.', '_' or '-')",
     ),
 ]
-Address = Annotated[str, Meta(pattern=rf"\A{_OCTET}(\.{_OCTET}){{3}}\Z")]
-Network = Annotated[str, Meta(pattern=rf"\A{_OCTET}(\.{_OCTET}){{3}}(/(3[0-2]|[12]?[0-9]))?\Z")]
-Port = Annotated[int, Meta(ge=1, le=65535)]
+_IPV4 = rf"{_OCTET}(\.{_OCTET}){{3}}"
+# Whether it is one is checked in `_canonical`; the pattern keeps syntax and zones out.
+_IPV6 = "(?=[^:]*:)[0-9A-Fa-f:.]{2,45}"
+Address = Annotated[str, Meta(pattern=rf"\A({_IPV4}|{_IPV6})\Z")]
+Network = Annotated[
+    str, Meta(pattern=rf"\A({_IPV4}(/(3[0-2]|[12]?[0-9]))?|{_IPV6}(/[0-9]{{1,3}})?)\Z")
+]
+Prefix6 = Annotated[
+    str,
+    Meta(
+        pattern=r"\A([0-9A-Fa-f:.]{2,45}/[0-9]{1,3})?\Z",
+        description='an IPv6 prefix of at most 64 bits, such as "fd00:1::/48", or "" for none',
+    ),
+]
+Port = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")]
 Ports = Annotated[tuple[Port, ...], Meta(description="a list of ports from 1 to 65535")]
 Timeout = Annotated[float, Meta(ge=1, le=604800, description="seconds, from 1 to 604800")]
 Networks = Annotated[
     tuple[Network, ...],
-    Meta(description='a list of IPv4 addresses or networks, such as ["198.51.100.0/24"]'),
+    Meta(description='a list of addresses or networks, such as ["198.51.100.0/24"]'),
 ]
+Switch = Annotated[bool, Meta(description="true or false")]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000, description="a number from 1 to 1000000")]
 
 DEFAULT_CONTROL = "/run/sipnat/control.sock"
@@ -49,6 +64,7 @@ DEFAULT_STORE = "/var/lib/sipnat/state.db"
 _TABLE = Behavior()
 LOWEST_POOL_PORT = 1024
 HIGHEST_POOL_PORT = _TABLE.fence[0] - 1
+MAX_PREFIX6 = 64
 
 
 class ConfigError(Exception):
@@ -65,7 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     external: Interface
     external_addresses: Annotated[
         tuple[Address, ...],
-        Meta(description="a list of IPv4 addresses of the external interface"),
+        Meta(description="a list of addresses of the external interface"),
     ] = ()
     uplink: Annotated[int, Meta(ge=0, le=2, description="a number from 0 to 2")] = 0
     control: Annotated[
@@ -81,6 +97,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tuple[Port, ...],
         Meta(min_length=1, description="a list of at least one port from 1 to 65535"),
     ] = (5060,)
+    tcp: Switch = True
+    relay_port: Port = 15060
+    max_connections: Limit = 20000
+    tcp_media: Switch = False
+    tls_ports: Ports = (5061,)
+    mode6: Annotated[
+        Literal["auto", "pinhole", "nat66", "nptv6", "off"],
+        Meta(description='"auto", "pinhole", "nat66", "nptv6" or "off"'),
+    ] = "auto"
+    internal_prefix6: Prefix6 = ""
+    external_prefix6: Prefix6 = ""
     ports: Annotated[
         str,
         Meta(
@@ -91,7 +118,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deny_ports: Ports = ()
     media_hosts: Annotated[
         tuple[Address, ...],
-        Meta(description='a list of IPv4 addresses, such as ["192.168.1.5"]'),
+        Meta(description='a list of addresses, such as ["192.168.1.5"]'),
     ] = ()
     hands_off: Networks = ()
     routed: Networks = ()
@@ -104,7 +131,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Literal["endpoint-independent", "address-dependent", "latch"],
         Meta(description='"endpoint-independent", "address-dependent" or "latch"'),
     ] = "endpoint-independent"
-    direct_media: Annotated[bool, Meta(description="true or false")] = True
+    direct_media: Switch = True
     queue: Annotated[int, Meta(ge=0, le=65535, description="a number from 0 to 65535")] = 5060
     on_failure: Annotated[Literal["pass", "hold"], Meta(description='"pass" or "hold"')] = "pass"
     install_accept: Annotated[Literal["none", "auto"], Meta(description='"none" or "auto"')] = (
@@ -141,9 +168,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return int(low), int(high)
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """Returns the IPv4 addresses of `external_addresses`."""
+        return tuple(each for each in self.external_addresses if not is_ipv6(each))
+
+    @property
+    def addresses6(self) -> tuple[str, ...]:
+        """Returns the IPv6 addresses of `external_addresses`."""
+        return tuple(each for each in self.external_addresses if is_ipv6(each))
+
+    @property
     def queue_number(self) -> int:
         """Returns the number of the queue, one further for each uplink."""
         return self.queue + self.uplink
+
+    @property
+    def relay_number(self) -> int:
+        """Returns the port of the relay, one further for each uplink; 0 where there is none."""
+        return self.relay_port + self.uplink if self.tcp else 0
 
     @property
     def control_path(self) -> str:
@@ -157,6 +199,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 _LISTED_ONCE = {"internal": "interface", "external_addresses": "address", "sip_ports": "port"}
+_ADDRESSES = ("external_addresses", "media_hosts")
+_NETWORKS = ("hands_off", "routed", "servers")
+_PREFIXES6 = ("internal_prefix6", "external_prefix6")
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
 
 
@@ -182,7 +227,7 @@ def load_config(
                 f"{where}{key} is missing: give {_option(key)}, or set the key in a configuration "
                 f"file to {_allowed(key)}"
             )
-    config = msgspec.convert(values, Config)
+    config = _canonical(msgspec.convert(values, Config), names)
     _check_together(config, names)
     return config
 
@@ -212,6 +257,27 @@ def _check(name: str, key: str, value: object) -> None:
         raise _refusal(name, value, _allowed(key)) from error
 
 
+def _canonical(config: Config, names: Mapping[str, str]) -> Config:
+    """Writes IPv6 addresses in the one way in which they are compared (RFC 5952)."""
+
+    def spelled(key: str, text: str) -> str:
+        try:
+            if not text or not (is_ipv6(text) or key in _PREFIXES6):
+                return text
+            if key in _ADDRESSES:
+                return str(IPv6Address(text))
+            return str(IPv6Network(text, strict=key in _PREFIXES6))
+        except ValueError as error:
+            raise _refusal(names[key], getattr(config, key), _allowed(key)) from error
+
+    lists = {
+        key: tuple(spelled(key, each) for each in getattr(config, key))
+        for key in (*_ADDRESSES, *_NETWORKS)
+    }
+    prefixes = {key: spelled(key, getattr(config, key)) for key in _PREFIXES6}
+    return msgspec.structs.replace(config, **lists, **prefixes)
+
+
 def _check_together(config: Config, names: Mapping[str, str]) -> None:
     low, high = config.pool
     if not LOWEST_POOL_PORT <= low < high <= HIGHEST_POOL_PORT:
@@ -220,10 +286,21 @@ def _check_together(config: Config, names: Mapping[str, str]) -> None:
         listed = getattr(config, key)
         if len(set(listed)) < len(listed):
             raise _refusal(names[key], listed, f"each {what} once")
+    if config.relay_number > 65535:
+        raise _refusal(
+            names["relay_port"], config.relay_port, "a port that leaves one for each uplink"
+        )
     if any(network.endswith("/0") for network in config.routed):
         raise _refusal(
             names["routed"], config.routed, "what is reached without NAT, not everything"
         )
+    given = {key: IPv6Network(value) for key in _PREFIXES6 if (value := getattr(config, key))}
+    for key, prefix in given.items():
+        if prefix.prefixlen > MAX_PREFIX6:
+            raise _refusal(names[key], str(prefix), _allowed(key))
+        if {each.prefixlen for each in given.values()} != {prefix.prefixlen} or len(given) < 2:
+            allowed = "internal_prefix6 and external_prefix6 of one length, or none of the two"
+            raise _refusal(names[key], str(prefix), allowed)
     if config.external in config.internal:
         raise _refusal(names["external"], config.external, "an interface that is not internal too")
 

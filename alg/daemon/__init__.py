@@ -2,7 +2,10 @@
 
     process.py      what is started in which order, and stopped in the other
     settings.py     the configuration, as each part wants it
+    decisions.py    one message: an outcome, and its changes into the kernel
     packet_path.py  one packet from the queue and back
+    connections.py  TCP connections: whom each is for, and its messages
+    views.py        what the command line may ask
     ledger.py       changes of the table: into the kernel, and into the store
     restart.py      what an earlier run left: taken over, or set right
     upkeep.py       what has to be done now and then, and when the kernel tells of something

@@ -13,10 +13,10 @@ import msgspec
 
 from nat_table.binding import Binding
 from nat_table.changes import Change, Closed, Opened
-from nat_table.endpoint import Endpoint, Transport
+from nat_table.endpoint import Endpoint, Socket, Transport
 from nat_table.snapshot import Row, row_of
 from nat_table.table import NatTable
-from rules.backend import Backend
+from rules.backend import Backend, CommitFailed
 
 log = logging.getLogger("sipnat")
 
@@ -33,12 +33,25 @@ class Ledger:
         self._table = table
         self._backend = backend
         self._has_store = has_store
-        self._touched: dict[tuple[Transport, Endpoint], None] = {}
+        self._touched: dict[Socket, None] = {}
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Makes the kernel follow; raises CommitFailed where it does not, and notes nothing."""
         self._backend.commit(changes)
         self.note(changes)
+
+    def settle(self) -> list[Change]:
+        """Makes the kernel follow what the table has changed; returns the changes.
+
+        Raises CommitFailed, with the table put back, where the kernel refuses.
+        """
+        changes = self._table.take_changes()
+        try:
+            self.commit(changes)
+        except CommitFailed:
+            self._table.revert(changes)
+            raise
+        return changes
 
     def reconcile(self) -> Iterator[None]:
         """Makes the kernel equal to the table, in steps; raises CommitFailed."""

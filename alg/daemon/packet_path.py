@@ -1,7 +1,10 @@
-"""One packet: raw bytes from the queue, an outcome, its changes into the kernel, raw bytes.
+"""One packet: raw bytes from the queue, a decision, raw bytes.
 
-The changes are in the kernel before the packet leaves. If the kernel refuses them the table is put
-back and the packet dropped: SIP over UDP retransmits, so a drop is a free retry.
+If the kernel refuses what a message opens, the packet is dropped: SIP over UDP retransmits, so a
+drop is a free retry.
+
+An IPv6 packet that has grown may be too large for the next link, and is not fragmented on its way:
+its message is sent anew (`alg.io.resend`) and the packet dropped.
 """
 
 from __future__ import annotations
@@ -11,18 +14,20 @@ import random
 import socket
 from collections.abc import Callable
 
+from alg.daemon.decisions import Decisions
 from alg.daemon.ledger import Ledger
 from alg.datagram import Datagram, Side
 from alg.gateway import Gateway
-from alg.io.clock import now
+from alg.io.resend import send_anew
 from alg.packet import NotUdp, Truncated, decode_packet, encode_packet
 from alg.verdict import Reason, Verdict
-from rules.backend import CommitFailed
+from nat_table.endpoint import is_ipv6
+from rules.interfaces import mtu_of
 
 log = logging.getLogger("sipnat")
 
-LIMITS = {Reason.NO_FREE_PORT, Reason.QUOTA, Reason.RATE}
-LIMIT_INTERVAL = 10.0
+MIN_MTU6 = 1280
+"""What every IPv6 link carries (RFC 8200 section 5)."""
 
 
 class Sides:
@@ -53,13 +58,18 @@ class Sides:
 class PacketPath:
     """What the queue calls for every packet."""
 
-    def __init__(self, gateway: Gateway, ledger: Ledger, side_of: Callable[[int], Side]) -> None:
-        """Takes the engine, what commits its changes, and the side of an interface's index."""
+    def __init__(
+        self, gateway: Gateway, ledger: Ledger, side_of: Callable[[int], Side], mark: int
+    ) -> None:
+        """Takes the engine, what commits its changes, and the side of an interface's index.
+
+        `mark` is that of the packets that go to the queue.
+        """
         self._gateway = gateway
-        self._ledger = ledger
+        self._decisions = Decisions(gateway, ledger)
         self._side_of = side_of
+        self._mark = mark
         self._random = random.SystemRandom()
-        self._next_warning = 0.0
 
     def handle(self, raw: bytes, incoming: int, outgoing: int) -> bytes | None:
         """Decides about one packet: the bytes to send on, or None to drop it."""
@@ -73,30 +83,31 @@ class PacketPath:
             gateway.count(Reason.TRUNCATED)
             return raw
         sides = self._side_of(incoming), self._side_of(outgoing)
-        moment = now()
-        outcome = gateway.receive(
-            Datagram(packet.source, packet.destination, packet.payload, *sides), moment
+        outcome = self._decisions.decide(
+            Datagram(packet.source, packet.destination, packet.payload, *sides)
         )
-        if outcome.reason in LIMITS and moment >= self._next_warning:
-            self._next_warning = moment + LIMIT_INTERVAL
-            log.warning(
-                "a message passes as it came, so its call may lack audio: %s", outcome.detail
-            )
-        if outcome.changes:
-            try:
-                self._ledger.commit(outcome.changes)
-            except CommitFailed as error:
-                log.warning("the kernel refused a mapping, the packet is dropped: %s", error)
-                outcome = gateway.roll_back(outcome)
-            else:
-                gateway.confirm(outcome)
-        log.debug("%s -> %s %s", packet.source, packet.destination, outcome.reason.value)
         if outcome.verdict is Verdict.DROPPED:
             return None
         if outcome.verdict is Verdict.UNCHANGED:
             return raw
         try:
-            return encode_packet(packet, outcome.payload, self._random.getrandbits(16))
-        except ValueError:
+            answer = encode_packet(packet, outcome.payload, self._random.getrandbits(16))
+            if not is_ipv6(packet.source.address) or _fits(answer, raw, outgoing):
+                return answer
+            send_anew(packet, answer[packet.header_length :], outgoing, self._mark)
+        except (ValueError, OSError) as error:
+            log.debug("%s -> %s: %s", packet.source, packet.destination, error)
             gateway.count(Reason.TOO_LARGE)
             return raw
+        return None
+
+
+def _fits(packet: bytes, before: bytes, outgoing: int) -> bool:
+    """Tells whether an IPv6 packet can leave by an interface; raises OSError if that is gone.
+
+    What was larger already came in fragments, and leaves in fragments.
+    """
+    if len(packet) <= max(len(before), MIN_MTU6):
+        return True
+    mtu = mtu_of(outgoing)
+    return len(packet) <= mtu or len(before) > mtu

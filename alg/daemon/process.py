@@ -1,10 +1,12 @@
 """What is started in which order, and stopped in the other.
 
-Start: the store, control socket (they show whether another sipnat runs), the queue, then the rules;
-the capture rules come last, so that no packet is queued before somebody listens. Stop: the capture
-rules go first, packets already queued are answered, then everything else is let go. Mappings and
-the rules that serve them stay in the kernel: calls go on while the daemon is down, and the next one
-takes them over. Whatever was made before a failed start is undone.
+Start: the store and the control socket (they show whether another sipnat runs), the queue and the
+relay, then the rules; the capture rules come last, so that no packet is queued before somebody
+listens.
+Stop: the capture rules go first, packets already queued are answered and TCP connections ended, so
+that phones connect anew at once, then everything else is let go. Mappings and the rules that serve
+them stay in the kernel: calls go on while the daemon is down, and the next one takes them over.
+Whatever was made before a failed start is undone.
 """
 
 from __future__ import annotations
@@ -19,25 +21,33 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Mapping
-from functools import partial
 
 from alg.config import Config
 from alg.daemon import restart
+from alg.daemon.connections import Connections
 from alg.daemon.ledger import MAPPING, Key, Ledger
 from alg.daemon.packet_path import PacketPath, Sides
-from alg.daemon.settings import StartError, gateway_settings, kernel_settings, table_behavior
+from alg.daemon.settings import (
+    StartError,
+    gateway_settings,
+    kernel_settings,
+    table_behavior,
+    table_translation,
+)
 from alg.daemon.upkeep import Upkeep
+from alg.daemon.views import Views
 from alg.gateway import Gateway
 from alg.io.clock import now
-from alg.io.control import ControlError, ControlServer, RequestRefused
+from alg.io.control import ControlError, ControlServer
 from alg.io.queue import PacketQueue, QueueBusy
+from alg.io.relay import Relay, RelayBusy
 from alg.io.store import Store, StoreInUse, boot_id
+from nat_table.behavior import Mode6
 from nat_table.binding import Binding
-from nat_table.snapshot import mapping_row
+from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
 from rules.backend import InstallFailed, KernelBackend
-from rules.interfaces import is_forwarding
+from rules.interfaces import is_forwarding, is_forwarding6
 from rules.netlink import KernelRefused
 from rules.settings import Settings
 from rules.watch import Watch
@@ -46,7 +56,9 @@ log = logging.getLogger("sipnat")
 
 _CREDENTIALS = struct.Struct("3i")  # process, user, group (unix(7))
 
-ROW_VERSION = 1
+LOOPBACK = ("127.0.0.1", "::1")
+
+ROW_VERSION = 2
 """Raised when the meaning of a stored row changes; rows of another version are not read."""
 
 
@@ -76,20 +88,25 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
             rows = _load(store)
             stack.callback(store.close)
         stored = restart.stored_mappings(rows)
-        addresses = restart.addresses(stored, settings.external_addresses)
+        current = settings.external_addresses + settings.external_addresses6
+        addresses = restart.addresses(stored, current)
         behavior = table_behavior(config, settings)
-        table = NatTable(addresses, behavior, random.SystemRandom())
-        gateway = Gateway(gateway_settings(config, addresses), table, backend.masqueraded)
-        ledger = Ledger(table, backend, has_store=store is not None)
+        translation = table_translation(settings)
+        table = NatTable(addresses, behavior, random.SystemRandom(), translation)
         sides = Sides(config.internal, config.external)
-        control = ControlServer(config.control_path, {"show": partial(_mappings, table)})
+        known = gateway_settings(config, addresses)
+        gateway = Gateway(known, table, backend.masqueraded)
+        ledger = Ledger(table, backend, has_store=store is not None)
+        connections = Connections(gateway, ledger, known)
+        views = Views(gateway, connections, backend)
+        control = ControlServer(config.control_path, {"show": views.show})
         try:
             await control.start()
         except ControlError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(control.stop)
         stack.callback(_claim_table(settings.table).close)
-        path = PacketPath(gateway, ledger, sides.of)
+        path = PacketPath(gateway, ledger, sides.of, settings.queue_mark)
         try:
             queue = PacketQueue(config.queue_number, path.handle, settings.is_fail_open)
         except QueueBusy as error:
@@ -98,6 +115,10 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
                 f"sipnat, has it; set `queue` to another number ({error})"
             ) from error
         stack.callback(queue.close)
+        relay = _relay(config, settings, connections)
+        if relay is not None:
+            stack.push_async_callback(relay.close)
+            stack.callback(connections.stop)
         watch = Watch()
         stack.callback(watch.close)
         try:
@@ -113,7 +134,16 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         if store is not None:
             gateway.restore({key: row for key, row in rows.items() if key[0] != MAPPING}, moment)
         upkeep = Upkeep(
-            config, settings, gateway, backend, ledger, sides, store, watch, difference.unknown
+            config,
+            settings,
+            gateway,
+            backend,
+            ledger,
+            sides,
+            store,
+            watch,
+            difference.unknown,
+            relay,
         )
         upkeep.start(is_kernel_empty=standing is None)
         stack.callback(upkeep.stop)
@@ -125,19 +155,25 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         for descriptor, serve in ((queue.fileno(), serve_packets), (watch.fileno(), upkeep.heed)):
             loop.add_reader(descriptor, serve)
             stack.callback(loop.remove_reader, descriptor)
+        if relay is not None:
+            relay.serve()
+            stack.callback(loop.create_task(connections.renew()).cancel)
         gc.freeze()
         gc.enable()
         log.info(
-            "%s <-> %s (%s), SIP ports %s, other ports from %d-%d, packets from %s",
+            "%s <-> %s (%s), IPv6 %s, SIP ports %s, other ports from %d-%d, packets from %s",
             " ".join(config.internal),
             config.external,
-            " ".join(settings.external_addresses),
+            " ".join(current),
+            settings.mode6.value,
             " ".join(map(str, config.sip_ports)),
             *config.pool,
             "nft queue" if backend.is_native_queue else "iptables NFQUEUE (nft has no queue here)",
         )
         if not is_forwarding():
             log.warning("this machine does not forward packets: sysctl net.ipv4.ip_forward=1")
+        if settings.mode6 is not Mode6.OFF and not is_forwarding6():
+            log.warning("this machine does not forward IPv6: sysctl net.ipv6.conf.all.forwarding=1")
         print("ready", flush=True)
         _notify("READY=1")
         await upkeep.run(stopped)
@@ -155,6 +191,18 @@ def _load(store: Store) -> dict[Key, bytes]:
     try:
         return store.load()
     except StoreInUse as error:
+        raise StartError(str(error)) from error
+
+
+def _relay(config: Config, settings: Settings, connections: Connections) -> Relay | None:
+    """Returns the relay for SIP over TCP, if it is wanted."""
+    if not settings.relay_port:
+        return None
+    families = 2 if settings.is_relaying6 else 1
+    where = [Endpoint(address, settings.relay_port) for address in LOOPBACK[:families]]
+    try:
+        return Relay(connections, where, config.max_connections, config.max_message_size)
+    except RelayBusy as error:
         raise StartError(str(error)) from error
 
 
@@ -179,17 +227,6 @@ def _claim_table(table: str) -> socket.socket:
                 ) from None
         log.warning("somebody else has the name of sipnat's socket, so a second one can start")
     return claim
-
-
-def _mappings(table: NatTable, request: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Yields the rows of `show mappings`."""
-    if request.get("what") != "mappings":
-        raise RequestRefused("there is only 'mappings' to show")
-    return (
-        mapping_row(binding, pinholes, now())
-        for binding in table.bindings()
-        if (pinholes := table.pinholes(binding))
-    )
 
 
 def _release(backend: KernelBackend, queue: PacketQueue) -> None:

@@ -8,6 +8,8 @@ kernel is exact about which mappings there are, and knows nothing else. So:
                         while it flows (`orphans`)
     in the store only   it was closed after the last write, and stays closed; but where all of
                         sipnat's rules are gone somebody has flushed them, and it is opened again
+
+What only a TCP connection has kept is closed: connections end with the process that relays them.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from alg.daemon.connections import CONNECTION
 from alg.daemon.ledger import MAPPING, Key, decode_row
 from alg.dialogs.linger import FLOW
 from nat_table.binding import Binding, Kind, Owner, Pinhole
-from nat_table.endpoint import Endpoint, Transport
+from nat_table.endpoint import Endpoint, Transport, is_ipv6
 from nat_table.snapshot import Row, adopt_row
 from nat_table.table import NatTable
 
@@ -47,18 +50,28 @@ def stored_mappings(rows: Mapping[Key, bytes]) -> list[Row]:
 def addresses(stored: Iterable[Row], current: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the external addresses that the table must begin with.
 
-    They are the current ones; but where the only one has changed since the earlier run, it is the
-    former, so that its mappings can be taken over and then moved.
+    They are the current ones; but where the only one of its family has changed since the earlier
+    run, it is the former, so that its mappings can be taken over and then moved.
     """
     former = {binding.external.address for binding, _ in stored}
-    return (former.pop(),) if len(former) == len(current) == 1 else current
+    return tuple(
+        address for of_ipv6 in (False, True) for address in _of_family(of_ipv6, former, current)
+    )
+
+
+def _of_family(of_ipv6: bool, former: Iterable[str], current: Iterable[str]) -> tuple[str, ...]:
+    then, now = (
+        tuple(each for each in addresses if is_ipv6(each) is of_ipv6)
+        for addresses in (former, current)
+    )
+    return then if len(then) == len(now) == 1 else now
 
 
 class Difference(NamedTuple):
     """Where the store and the kernel did not agree."""
 
     closed: list[Binding]
-    """In the store only: not taken over."""
+    """In the store only, or of a connection only: not taken over."""
 
     unknown: list[Binding]
     """In the kernel only: taken over without an owner."""
@@ -77,12 +90,17 @@ def take_over(
     """
     places = None if standing is None else set(map(_place, standing))
     difference = Difference([], [])
+    known = set()
     for binding, pinholes in stored:
-        if places is not None and _place(binding) not in places:
+        known.add(_place(binding))
+        pinholes = tuple(each for each in pinholes if each.owner.scope != CONNECTION)
+        if not pinholes or (places is not None and _place(binding) not in places):
             difference.closed.append(binding)
             continue
         _adopt(table, (binding, tuple(_given_grace(each, now) for each in pinholes)), now)
     for binding in standing or ():
+        if _place(binding) in known:
+            continue
         if table.look_up_internal(binding.transport, binding.internal) is None:
             pinhole = Pinhole(ORPHAN, now + ORPHAN_TIMEOUT)
             if binding.kind is Kind.SIP:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+import logging
+from ipaddress import IPv6Network, ip_network
 
 from alg.config import Config
 from alg.dialogs.dialog import CallTimeouts
 from alg.gateway import GatewaySettings
-from nat_table.behavior import Behavior, Filtering
-from rules.capture import has_native_queue
+from nat_table.behavior import Behavior, Filtering, Mode6
+from nat_table.prefix import ROUTED, PrefixTranslation
+from rules.capture import has_native_queue, has_transparent_proxy
 from rules.interfaces import (
     InterfaceMissing,
     NoAddress,
     external_addresses,
+    external_addresses6,
     interface_exists,
-    local_udp_ports,
+    local_ports,
     networks_of,
     own_addresses,
 )
+from rules.mode6 import Prefixes, detect_mode6, translated_prefixes
 from rules.ruleset import render_ruleset
 from rules.settings import Settings
+
+log = logging.getLogger("sipnat")
+
+LOOPBACK6 = "::1"
 
 
 class StartError(Exception):
@@ -35,13 +43,27 @@ def kernel_settings(config: Config) -> Settings:
         addresses = external_addresses(config.external)
     except (InterfaceMissing, NoAddress) as error:
         raise StartError(str(error)) from error
+    addresses6 = external_addresses6(config.external)
     for address in config.external_addresses:
-        if address not in addresses:
+        if address not in addresses + addresses6:
             raise StartError(f"external_addresses: {config.external} has no address {address}")
+    prefixes = _prefixes(config)
+    mode6 = _mode6(config, addresses6, prefixes)
+    has_loopback6 = LOOPBACK6 in own_addresses()
+    if config.tcp and mode6 is not Mode6.OFF and not has_loopback6:
+        log.warning(
+            "SIP over TCP and IPv6 passes as it is, because lo has no IPv6: "
+            "sysctl net.ipv6.conf.lo.disable_ipv6=0"
+        )
     return Settings(
         internal_interfaces=config.internal,
         external_interface=config.external,
-        external_addresses=config.external_addresses or addresses[:1],
+        external_addresses=config.addresses or addresses[:1],
+        mode6=mode6,
+        external_addresses6=(config.addresses6 or addresses6[:1]) if mode6 is Mode6.NAT66 else (),
+        prefixes6=prefixes if mode6 is Mode6.NPTV6 else None,
+        has_other_npt=mode6 is Mode6.NPTV6 and translated_prefixes(config.external) is not None,
+        has_loopback6=has_loopback6,
         sip_ports=config.sip_ports,
         pool=config.pool,
         queue_number=config.queue_number,
@@ -51,8 +73,48 @@ def kernel_settings(config: Config) -> Settings:
         media_filter=Filtering(config.media_filter),
         servers=config.servers,
         routed=config.routed,
+        relay_port=_relay_port(config),
+        tls_ports=config.tls_ports,
         flood_rate=config.max_packets_per_source,
     )
+
+
+def _relay_port(config: Config) -> int:
+    """Returns where the relay is to listen, 0 where nothing would come to it."""
+    if not config.tcp or has_transparent_proxy():
+        return config.relay_number
+    log.warning(
+        "SIP over TCP passes as it is, because this kernel lacks what hands it to the relay: "
+        "nft_tproxy, nft_socket or nft_fib"
+    )
+    return 0
+
+
+def _prefixes(config: Config) -> Prefixes | None:
+    if config.internal_prefix6:
+        return IPv6Network(config.internal_prefix6), IPv6Network(config.external_prefix6)
+    return translated_prefixes(config.external) if config.mode6 in ("auto", "nptv6") else None
+
+
+def _mode6(config: Config, addresses: tuple[str, ...], prefixes: Prefixes | None) -> Mode6:
+    """Returns what is configured or found; raises StartError where it cannot be done."""
+    if config.mode6 == "auto":
+        return detect_mode6(config.internal, config.external, prefixes)
+    if config.mode6 == "nat66" and not addresses:
+        raise StartError(f'mode6 is "nat66", but {config.external} has no global IPv6 address')
+    if config.mode6 == "nptv6" and not prefixes:
+        raise StartError(
+            'mode6 is "nptv6", but the prefixes are not known: set internal_prefix6 and '
+            "external_prefix6 (ip6tables has no SNPT rule from which to read them)"
+        )
+    return Mode6(config.mode6)
+
+
+def table_translation(settings: Settings) -> PrefixTranslation | None:
+    """Returns how IPv6 addresses are translated without ports, None where they are not."""
+    if settings.mode6 is Mode6.PINHOLE:
+        return ROUTED
+    return PrefixTranslation(*settings.prefixes6) if settings.prefixes6 else None
 
 
 def ruleset_text(config: Config) -> str:
@@ -65,7 +127,7 @@ def table_behavior(config: Config, settings: Settings) -> Behavior:
     return Behavior(
         pool=config.pool,
         fence=settings.fence,
-        denied_ports=frozenset(config.deny_ports) | local_udp_ports(),
+        denied_ports=frozenset(config.deny_ports) | local_ports(),
         quarantine_timeout=config.quarantine_timeout,
         max_mappings=config.max_mappings,
         max_mappings_per_host=config.max_mappings_per_host,
@@ -81,9 +143,10 @@ def gateway_settings(config: Config, addresses: tuple[str, ...]) -> GatewaySetti
         own_addresses=own_addresses(),
         internal_networks=networks_of(config.internal),
         media_hosts=frozenset(config.media_hosts),
-        hands_off=tuple(IPv4Network(each, strict=False) for each in config.hands_off),
+        hands_off=tuple(ip_network(each, strict=False) for each in config.hands_off),
         denied_ports=frozenset(config.deny_ports),
         has_direct_media=config.direct_media,
+        has_tcp_media=config.tcp_media,
         flow_timeout=config.flow_timeout,
         call_timeouts=CallTimeouts(ringing=config.ringing_timeout, idle=config.idle_call_timeout),
         max_message=config.max_message_size,

@@ -18,21 +18,38 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from alg.config import Config
+from alg.daemon.diversion import Diversion
 from alg.daemon.ledger import Ledger
 from alg.daemon.packet_path import Sides
 from alg.daemon.restart import ORPHAN, ORPHAN_TIMEOUT
 from alg.gateway import Gateway
 from alg.io.clock import now
+from alg.io.relay import Relay
 from alg.io.store import Store
+from nat_table.behavior import Mode6
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Change
+from nat_table.endpoint import is_ipv6
 from nat_table.table import NatTable
 from rules.accept import Acceptance
 from rules.backend import Backend, CommitFailed, InstallFailed, Refusal
-from rules.interfaces import InterfaceMissing, NoAddress, external_addresses
+from rules.interfaces import (
+    InterfaceMissing,
+    NoAddress,
+    external_addresses,
+    external_addresses6,
+)
+from rules.mode6 import detect_mode6
 from rules.netlink import KernelRefused
 from rules.settings import Settings
-from rules.watch import AddressesChanged, DefaultRouteChanged, LinkChanged, Overrun, Watch
+from rules.watch import (
+    AddressesChanged,
+    DefaultRouteChanged,
+    ForwardingChanged,
+    LinkChanged,
+    Overrun,
+    Watch,
+)
 
 log = logging.getLogger("sipnat")
 
@@ -45,6 +62,10 @@ REFUSED_SIGNALLING = (
     "%s was kept from %s %s: no phone has dealt with it; if it may call, add it to `servers`"
 )
 REFUSED_MEDIA = "%s was kept from the media at %s %s, as `media_filter` says"
+KEPT_AWAY = (
+    "new TCP connections do not reach the relay, because another firewall drops what is for this "
+    "router itself: have it let in what has the mark %#x/%#x, or set `install_accept` or `tcp`"
+)
 
 
 class Upkeep:
@@ -61,6 +82,7 @@ class Upkeep:
         store: Store | None,
         watch: Watch,
         orphans: Sequence[Binding],
+        relay: Relay | None,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -71,8 +93,11 @@ class Upkeep:
         self._store = store
         self._watch = watch
         self._orphans = [each for each in orphans if each.kind is not Kind.SIP]
+        self._relay = relay
         self._acceptance = Acceptance(settings)
+        self._diversion = Diversion()
         self._is_behind = False
+        self._is_mode6_watched = config.mode6 == "auto" and settings.mode6 is not Mode6.PINHOLE
         self._saving: asyncio.TimerHandle | None = None
         self._next_check = now()
         self._next_review = now()
@@ -145,8 +170,31 @@ class Upkeep:
                 self._backend.cut_flows()
             if any(event in here for event in events):
                 self.follow()
+            if any(
+                isinstance(event, AddressesChanged | ForwardingChanged | Overrun)
+                for event in events
+            ):
+                self._look_at_mode6()
         except Exception:
             log.exception("mappings may not follow the external address because of an error")
+
+    def _look_at_mode6(self) -> None:
+        """Says once that IPv6, or a global address inside, has come: the mode does not follow."""
+        if not self._is_mode6_watched:
+            return
+        config, settings = self._config, self._settings
+        mode = detect_mode6(config.internal, config.external, settings.prefixes6)
+        if mode in (Mode6.OFF, settings.mode6):
+            return
+        self._is_mode6_watched = False
+        if settings.mode6 is Mode6.OFF:
+            log.warning("IPv6 has come up; its calls are looked after once sipnat is restarted")
+        else:
+            log.warning(
+                "hosts inside have global IPv6 addresses by now; sipnat goes on with mode6 %s, "
+                "and takes them as they are once it is restarted",
+                settings.mode6.value,
+            )
 
     async def expire(self) -> None:
         """Lets go of what has expired, some at a time."""
@@ -173,12 +221,18 @@ class Upkeep:
             self._store.save(rows)
 
     def check(self) -> None:
-        """Looks after our rules in other programs' chains, and says whom filtering has refused."""
+        """Looks after our rules in other programs' chains, and says what packets have met."""
         if self._config.install_accept == "auto":
             self.accept()
-        refused = [(line, each) for each in self._backend.refused() if (line := self._advice(each))]
-        for line, (source, transport, internal) in refused[:MAX_REFUSALS_LOGGED]:
-            log.info(line, source, transport.label, internal)
+        if self._diversion.is_kept_away(self._backend.counters()):
+            mark = self._settings.relay_mark
+            log.warning(KEPT_AWAY, mark, mark)
+            if self._config.on_failure == "pass":
+                self._backend.stop_diverting()
+                log.warning("SIP over TCP passes as it is until the next start")
+        refused = [advice for each in self._backend.refused() if (advice := self._advice(each))]
+        for line, *names in refused[:MAX_REFUSALS_LOGGED]:
+            log.info(line, *names)
         if len(refused) > MAX_REFUSALS_LOGGED:
             log.info("%d others were kept out too", len(refused) - MAX_REFUSALS_LOGGED)
 
@@ -187,13 +241,15 @@ class Upkeep:
         for firewall in self._acceptance.install():
             log.info("%s lets calls through, by a rule marked sipnat", firewall)
 
-    def _advice(self, refusal: Refusal) -> str:
+    def _advice(self, refusal: Refusal) -> tuple[str, ...]:
         """Returns what to say of it: nothing about late packets of a call that is over."""
-        _, transport, internal = refusal
-        binding = self._table.look_up_internal(transport, internal)
+        source, transport, end = refusal
+        table = self._table
+        binding = table.look_up_internal(transport, end) or table.look_up_external(transport, end)
         if binding is None:
-            return ""
-        return REFUSED_SIGNALLING if binding.kind is Kind.SIP else REFUSED_MEDIA
+            return ()
+        line = REFUSED_SIGNALLING if binding.kind is Kind.SIP else REFUSED_MEDIA
+        return line, source, transport.label, str(binding.internal)
 
     async def review(self) -> None:
         """Keeps calls that say nothing, and media without a call, while packets flow."""
@@ -239,16 +295,22 @@ class Upkeep:
 
     def follow(self) -> None:
         """Moves the mappings where the only external address is another one by now (A33)."""
-        former, *others = self._gateway.external_addresses
-        if others:
-            return
+        config = self._config
         try:
-            addresses = self._config.external_addresses or external_addresses(self._config.external)
+            current = config.addresses or external_addresses(config.external)
         except (InterfaceMissing, NoAddress) as error:
             log.warning("%s; calls wait until there is one", error)
-            return
-        if former not in addresses:
-            self._change_address(former, addresses[0])
+        else:
+            self._follow(current, of_ipv6=False)
+        if self._settings.mode6 is Mode6.NAT66:
+            self._follow(config.addresses6 or external_addresses6(config.external), of_ipv6=True)
+
+    def _follow(self, current: Sequence[str], *, of_ipv6: bool) -> None:
+        """Does it for one family; where IPv6 has no address its calls wait, and nothing is said."""
+        mapped = self._gateway.external_addresses
+        former, *others = (each for each in mapped if is_ipv6(each) is of_ipv6)
+        if current and not others and former not in current:
+            self._change_address(former, current[0])
 
     def _change_address(self, former: str, address: str) -> None:
         gateway, table, moment = self._gateway, self._table, now()
@@ -256,10 +318,14 @@ class Upkeep:
         if self._config.on_address_change == "drop":
             for binding in table.bindings():
                 for pinhole in table.pinholes(binding):
-                    table.close(binding, pinhole.owner, moment)
+                    if binding.external.address == former:
+                        table.close(binding, pinhole.owner, moment)
         moved = table.move(former, address, moment)
         gateway.move_address(former, address, moved)
-        self._settings = replace(self._settings, external_addresses=(address,))
+        if is_ipv6(address):
+            self._settings = replace(self._settings, external_addresses6=(address,))
+        else:
+            self._settings = replace(self._settings, external_addresses=(address,))
         changes = table.take_changes()
         self._sides.forget()
         try:
@@ -267,6 +333,8 @@ class Upkeep:
         except (InstallFailed, KernelRefused) as error:
             self._fall_behind("rules for the new address", error)
         self._commit(changes, "mappings with the new address")
+        if self._relay is not None:
+            self._relay.hang_up(former)
         log.warning(
             "the external address is %s, it was %s; %d mappings moved",
             address,

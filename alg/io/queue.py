@@ -3,7 +3,7 @@
 The library caps the copy range at 4,016 bytes and cannot ask for fail-open, so both are set by two
 NFQNL_MSG_CONFIG messages on its own socket after it has bound the queue, and it is driven through
 `run_socket` with a reader that takes a whole datagram whatever size it asks for. Packets up to
-64 kB then arrive whole.
+65,531 bytes then arrive whole.
 """
 
 from __future__ import annotations

@@ -185,10 +185,20 @@ def test_a_long_call_id_is_cut_at_80_columns(serve: Serve) -> None:
 
 
 def test_no_endpoint_is_ever_cut(serve: Serve) -> None:
-    endpoints = ("internal", "external", "remote")
-    wide = "[2001:db8:1111:2222:3333:4444:5555:6666]:16384"
-    line = show(serve([RTP | dict.fromkeys(endpoints, wide)])).stdout.splitlines()[1]
-    assert line.split() == ["rtp/udp", wide, wide, wide, "299s", "cal~"]
+    internal, external, remote = (f"[2001:db8:1111:2222:3333:4444:5:666{n}]:16384" for n in "123")
+    ends: dict[str, object] = {"internal": internal, "external": external, "remote": remote}
+    control = serve([RTP | ends])
+    line = show(control).stdout.splitlines()[1]
+    assert line.split() == ["rtp/udp", internal, external, remote, "299s", "call", "a8~"]
+    shown = on_terminal("show", "mappings", "--control", control)
+    assert all(end in shown for end in (internal, external, remote, "call a8"))
+
+
+def test_an_external_endpoint_that_is_the_internal_one_is_not_said_again(serve: Serve) -> None:
+    phone = "[2001:db8:1::20]:5060"
+    ends: dict[str, object] = dict.fromkeys(("internal", "external"), phone)
+    line = show(serve([SIP | ends])).stdout.splitlines()[1]
+    assert line.split() == ["sip/udp", phone, "same", "-", "59m", "registered"]
 
 
 @pytest.mark.parametrize(
@@ -217,6 +227,31 @@ def test_an_empty_table(serve: Serve) -> None:
     path = serve([])
     assert show(path).stdout == "no mappings\n"
     assert show(path, "--json").stdout == "[]\n"
+
+
+def test_connections_are_a_table_and_what_is_not_known_is_a_dash(serve: Serve) -> None:
+    row: Row = {
+        "phone": "10.0.0.20:45000",
+        "server": "203.0.113.10:5060",
+        "mapping": None,
+        "age": 61.5,
+        "from_phone": 3,
+        "to_phone": 4,
+        "state": "opaque",
+    }
+    path = serve([row])
+    lines = sipnat("show", "connections", "--control", path).stdout.splitlines()
+    assert lines[1].split() == f"{row['phone']} {row['server']} - 61s 3 4 opaque".split()
+    assert json.loads(sipnat("show", "connections", "--json", "--control", path).stdout) == [row]
+
+
+def test_reasons_are_a_table(serve: Serve) -> None:
+    path = serve([{"reason": "not-sip", "count": 7, "counted_by": "gateway"}])
+    lines = sipnat("show", "reasons", "--control", path).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["reason", "counted", "by", "count"],
+        ["not-sip", "gateway", "7"],
+    ]
 
 
 def test_a_hostile_call_id_is_harmless_in_the_plain_table(serve: Serve) -> None:

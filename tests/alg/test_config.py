@@ -98,10 +98,18 @@ def test_the_sample_shows_every_key_with_its_default(file: Path) -> None:
             'deny_ports = ["sip"]',
             'deny_ports is ["sip"], allowed is a list of ports from 1 to',
         ),
-        ('media_hosts = ["pbx"]', 'media_hosts is ["pbx"], allowed is a list of IPv4 addresses'),
-        ('media_hosts = ["192.0.2.256"]', "allowed is a list of IPv4 addresses"),
-        ('media_hosts = ["192.0.2.01"]', "allowed is a list of IPv4 addresses"),
-        ('media_hosts = ["192.0.2"]', "allowed is a list of IPv4 addresses"),
+        ('media_hosts = ["pbx"]', 'media_hosts is ["pbx"], allowed is a list of addresses'),
+        ('media_hosts = ["192.0.2.256"]', "allowed is a list of addresses"),
+        ('media_hosts = ["192.0.2.01"]', "allowed is a list of addresses"),
+        ('media_hosts = ["192.0.2"]', "allowed is a list of addresses"),
+        ('media_hosts = ["2001:db8::1::2"]', "allowed is a list of addresses"),
+        ('media_hosts = ["fe80::1%eth0"]', "allowed is a list of addresses"),
+        ('routed = ["2001:db8::/129"]', "allowed is a list of addresses or networks"),
+        ('mode6 = "on"', 'allowed is "auto", "pinhole", "nat66", "nptv6" or "off"'),
+        ('internal_prefix6 = "fd00:1::1/64"', "allowed is an IPv6 prefix of at most 64 bits"),
+        ('internal_prefix6 = "192.0.2.0/24"', "allowed is an IPv6 prefix of at most 64 bits"),
+        ('internal_prefix6 = "fd00:1::/65"', "allowed is an IPv6 prefix of at most 64 bits"),
+        ('internal_prefix6 = "fd00:1::/64"', "allowed is internal_prefix6 and external_prefix6 of"),
         ('queue = "five"', 'queue is "five", allowed is a number from 0 to 65535'),
         ("queue = 65536", "queue is 65536, allowed is"),
         ('on_failure = "drop"', 'on_failure is "drop", allowed is "pass" or "hold"'),
@@ -178,16 +186,23 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     assert sentence(tmp_path).endswith(": cannot be read: Is a directory")
 
 
-def test_a93_an_uplink_has_paths_and_a_queue_of_its_own_unless_they_are_given() -> None:
+def test_a93_an_uplink_has_paths_and_ports_of_its_own_unless_they_are_given() -> None:
     keys = {"internal": ["lan0"], "external": "wan1"}
     second = load_config(None, {**keys, "uplink": 1})
     assert second.control_path == "/run/sipnat/control1.sock"
     assert second.store_path == "/var/lib/sipnat/state1.db"
-    assert second.queue_number == 5061
+    assert (second.queue_number, second.relay_number) == (5061, 15061)
     given = load_config(None, {**keys, "uplink": 1, "control": "/run/mine", "store": ""})
     assert (given.control_path, given.store_path) == ("/run/mine", "")
     first = load_config(None, keys)
     assert (first.control_path, first.store_path) == (first.control, first.store)
+
+
+def test_without_tcp_there_is_no_relay_and_with_it_each_uplink_has_room_for_one() -> None:
+    keys = {"internal": ["lan0"], "external": "wan1", "uplink": 1, "relay_port": 65535}
+    assert load_config(None, {**keys, "tcp": False}).relay_number == 0
+    with pytest.raises(ConfigError, match="a port that leaves one for each uplink"):
+        load_config(None, keys)
 
 
 @pytest.mark.parametrize(
@@ -201,3 +216,20 @@ def test_a93_an_uplink_has_paths_and_a_queue_of_its_own_unless_they_are_given() 
 def test_a_list_that_makes_no_sense_is_refused(key: str, value: list[object], allowed: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(allowed)):
         load_config(None, {"internal": ["lan0"], "external": "wan0", key: value})
+
+
+def test_ipv6_addresses_have_one_spelling() -> None:
+    keys = {
+        "internal": ["lan0"],
+        "external": "wan0",
+        "media_hosts": ["192.0.2.1", "2001:DB8:0::1"],
+        "routed": ["2001:db8:0:1::7/64"],
+        "internal_prefix6": "FD00:1:0::/48",
+        "external_prefix6": "2001:db8:2::/48",
+    }
+    config = load_config(None, keys)
+    assert config.media_hosts == ("192.0.2.1", "2001:db8::1")
+    assert config.routed == ("2001:db8:0:1::/64",)
+    assert config.internal_prefix6 == "fd00:1::/48"
+    with pytest.raises(ConfigError, match="of one length, or none of the two"):
+        load_config(None, {**keys, "external_prefix6": "2001:db8:2::/56"})

@@ -78,7 +78,7 @@ def call(number: int) -> list[tuple[bytes, int, int]]:
 def path_of(table: NatTable, backend: KernelBackend) -> PacketPath:
     """Returns the packet path of a gateway with this table."""
     engine = Engine(GatewaySettings(tuple(EXTERNAL)), table, backend.masqueraded)
-    return PacketPath(engine, Ledger(table, backend), SIDES.__getitem__)
+    return PacketPath(engine, Ledger(table, backend), SIDES.__getitem__, 0)
 
 
 def call_cost(network: Network, table: NatTable | None) -> float:

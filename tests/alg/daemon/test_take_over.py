@@ -8,6 +8,7 @@ import random
 import msgspec
 import pytest
 
+from alg.daemon.connections import CONNECTION
 from alg.daemon.ledger import MAPPING
 from alg.daemon.restart import (
     GRACE_TIMEOUT,
@@ -87,7 +88,7 @@ def test_what_is_not_the_tables_to_give_is_dropped_with_a_warning(
 ) -> None:
     elsewhere = binding(4000, external="203.0.113.77")
     with caplog.at_level(logging.WARNING):
-        take_over(table, [row(elsewhere), row(SIP)], None, WAIT, NOW)
+        take_over(table, [row(elsewhere), row(SIP)], [elsewhere, SIP], WAIT, NOW)
     assert list(table.bindings()) == [SIP]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -110,3 +111,12 @@ def test_a_row_that_cannot_be_read_is_passed_over(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         assert stored_mappings(rows) == [row(RTP)]
     assert "bad" in caplog.text and len(caplog.records) == 1
+
+
+def test_what_only_a_connection_kept_ends_with_the_process(table: NatTable) -> None:
+    connection = Owner(CONNECTION, tag="7")
+    registered = SIP, (Pinhole(connection, NOW + 500), Pinhole(REGISTRATION, NOW + 500))
+    stored = [row(RTP, connection), registered]
+    assert take_over(table, stored, [SIP, RTP], WAIT, NOW) == ([RTP], [])
+    assert table.pinholes(SIP) == (Pinhole(REGISTRATION, NOW + 500),)
+    assert list(table.bindings()) == [SIP]
