@@ -1,4 +1,4 @@
-"""SIP user agents on plain UDP sockets, used like a transcript:
+"""SIP user agents on plain sockets, used like a transcript:
 
     invite = phone.send("INVITE", "sip:200@203.0.113.10", sdp=phone.offer())
     arrived = server.expect("INVITE")
@@ -6,8 +6,9 @@
     phone.expect(200)
     phone.send("ACK", call=invite)
 
-An agent does what every phone does by itself and no more: it retransmits (RFC 3261 §17, T1 500 ms),
-acknowledges failures, answers repeated requests again, routes responses by Via (RFC 3581) and drops
+An agent does what every phone does by itself and no more: it retransmits (RFC 3261 §17, T1 500 ms;
+over TCP nothing but the 2xx to INVITE, §13.3.1.4), acknowledges failures, answers repeated requests
+again, routes responses by Via (RFC 3581; over TCP by the connection of the request) and drops
 responses whose Via is not its own (§18.1.2). It gives no help with NAT whatever: it believes each
 Contact, Via and SDP address that it reads.
 """
@@ -19,8 +20,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from nat_table.endpoint import Endpoint
+from tests.lab.carrier import CARRIERS
 from tests.lab.closable import Closable
 from tests.lab.dialog import Dialog, accept_dialog, confirm_dialog, start_dialog
 from tests.lab.message import (
@@ -32,6 +35,7 @@ from tests.lab.message import (
     response_destination,
     stamp_via,
     uri_endpoint,
+    uri_host,
     via_sent_by,
 )
 from tests.lab.namespace import Namespace
@@ -47,7 +51,7 @@ class Timeout(AssertionError):
 
 
 class SipAgent(Closable):
-    """One user agent, bound to an address and port inside a namespace.
+    """One user agent, bound to an address and port inside a namespace, over "udp" or "tcp".
 
     `proxy` is where requests outside of dialogs go; without one they go where their URI says.
     `discarded` keeps the responses that were not its own; `repeated` counts requests that came
@@ -63,12 +67,14 @@ class SipAgent(Closable):
         *,
         proxy: Endpoint | None = None,
         media_port: int = 4000,
+        transport: str = "udp",
     ) -> None:
         self.user = user
         self.endpoint = Endpoint(address, port)
         self.media = Endpoint(address, media_port)
-        self.contact = f"<sip:{user}@{self.endpoint}>"
-        self.address_of_record = f"sip:{user}@{proxy.address if proxy else address}"
+        self.uri_parameter = "" if transport == "udp" else f";transport={transport}"
+        self.contact = f"<sip:{user}@{self.endpoint}{self.uri_parameter}>"
+        self.address_of_record = f"sip:{user}@{uri_host(proxy.address if proxy else address)}"
         self.discarded: list[Message] = []
         self.repeated = 0
         self._proxy = proxy
@@ -81,17 +87,16 @@ class SipAgent(Closable):
         self._sent: dict[str, Message] = {}
         self._retransmissions: dict[tuple[str, str], Retransmission] = {}
         self._changed = threading.Condition(threading.RLock())
-        self._socket = namespace.udp_socket(address, port)
-        self._socket.settimeout(TICK)
+        self.carrier = CARRIERS[transport](namespace, self.endpoint)
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name=user, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stops the agent and closes its socket."""
+        """Stops the agent and closes its sockets."""
         self._is_closing = True
         self._thread.join()
-        self._socket.close()
+        self.carrier.close()
 
     def offer(
         self, *, media: Endpoint | None = None, version: int = 1, direction: str = "sendrecv"
@@ -111,7 +116,8 @@ class SipAgent(Closable):
             ("Contact", self.contact),
             ("Expires", str(expires)),
         ]
-        return self._request("REGISTER", f"sip:{destination.address}", destination, headers)
+        uri = f"sip:{uri_host(destination.address)}"
+        return self._request("REGISTER", uri, destination, headers)
 
     def send(
         self,
@@ -169,7 +175,8 @@ class SipAgent(Closable):
         destination = response_destination(request["Via"])
         with self._changed:
             self._answers[branch_of(request), request.method] = (response.raw, destination)
-            if request.method == "INVITE" and status >= 200:
+            end = 300 if self.carrier.is_reliable else 700
+            if request.method == "INVITE" and 200 <= status < end:
                 key = (request.call_id, f"answer {request.sequence}")
                 self._retransmissions[key] = Retransmission(response.raw, destination)
             self._transmit(response.raw, destination)
@@ -217,7 +224,7 @@ class SipAgent(Closable):
         body: bytes = b"",
     ) -> Message:
         branch = f"z9hG4bK{secrets.token_hex(8)}"
-        via = f"SIP/2.0/UDP {self.endpoint};branch={branch};rport"
+        via = f"SIP/2.0/{self.carrier.name} {self.endpoint};branch={branch};rport"
         lines = [("Via", via), ("Max-Forwards", "70"), *headers]
         lines += [("User-Agent", "sipnat lab"), ("Allow", ALLOW)]
         return self._start(Message(f"{method} {uri} SIP/2.0", lines, body), branch, destination)
@@ -232,16 +239,17 @@ class SipAgent(Closable):
         return self._start(message, branch_of(invite), destination)
 
     def _start(self, message: Message, branch: str, destination: Endpoint) -> Message:
-        """Sends a request and, unless it is an ACK, repeats it until it is answered."""
+        """Sends a request; over UDP it is repeated until it is answered, unless it is an ACK."""
         message.raw = encode(message)
         with self._changed:
             if message.method == "ACK":
                 self._dialogs[message.call_id].acknowledgement = (message.raw, destination)
             else:
                 self._sent.setdefault(branch, message)
-                self._retransmissions[branch, message.method] = Retransmission(
-                    message.raw, destination
-                )
+                if not self.carrier.is_reliable:
+                    self._retransmissions[branch, message.method] = Retransmission(
+                        message.raw, destination
+                    )
             self._transmit(message.raw, destination)
         return message
 
@@ -250,23 +258,19 @@ class SipAgent(Closable):
         return dialog.local_tag if dialog else secrets.token_hex(4)
 
     def _transmit(self, raw: bytes, destination: Endpoint) -> None:
-        self._socket.sendto(raw, destination)
+        self.carrier.send(raw, destination)
 
     def _run(self) -> None:
         while not self._is_closing:
-            try:
-                raw, source = self._socket.recvfrom(65535)
-            except TimeoutError:
-                pass
-            except OSError:
-                continue
-            else:
-                message = parse(raw, Endpoint(*source))
+            for raw, source in self.carrier.receive(TICK):
+                message = parse(raw, source)
                 if message is not None:
-                    with self._changed:
+                    # Whom an answer does not reach has hung up, or asks again.
+                    with self._changed, suppress(OSError):
                         self._receive(message)
+                    with self._changed:
                         self._changed.notify_all()
-            with self._changed:
+            with self._changed, suppress(OSError):
                 self._retransmit(time.monotonic())
 
     def _retransmit(self, now: float) -> None:
@@ -354,6 +358,6 @@ def receive_all(udp: socket.socket, quiet: float = 0.5) -> list[tuple[bytes, End
     try:
         while True:
             raw, source = udp.recvfrom(65535)
-            received.append((raw, Endpoint(*source)))
+            received.append((raw, Endpoint(*source[:2])))
     except TimeoutError:
         return received

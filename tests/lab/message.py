@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, is_ipv6
 
 SIP_PORT = 5060
 URI = re.compile(r"(sips?):(?:([^@;>]*)@)?(\[[^\]]*\]|[^:;>?]+)(?::(\d+))?")
+SENT_BY = re.compile(r"(\[[^\]]*\]|[^:;]+)(?::(\d+))?")
 START_LINE = re.compile(rb"(?:SIP/2\.0 \d{3} |[A-Z]+ sips?:)")
 REASONS = {
     100: "Trying",
@@ -108,7 +109,12 @@ def uri_endpoint(uri: str) -> Endpoint:
     matched = URI.search(uri)
     if matched is None:
         raise ValueError(f"{uri!r} is not a SIP URI")
-    return Endpoint(matched[3], int(matched[4] or SIP_PORT))
+    return Endpoint(matched[3].strip("[]"), int(matched[4] or SIP_PORT))
+
+
+def uri_host(address: str) -> str:
+    """Renders an address as a URI has it: IPv6 in brackets (RFC 3261 §25.1, IPv6reference)."""
+    return f"[{address}]" if is_ipv6(address) else address
 
 
 def uri_user(uri: str) -> str:
@@ -125,8 +131,10 @@ def parameter(value: str, name: str) -> str | None:
 
 def via_sent_by(via: str) -> Endpoint:
     """Returns the host and port a Via names (RFC 3261 §18.1.1)."""
-    host, _, port = via.split()[1].split(";")[0].partition(":")
-    return Endpoint(host, int(port or SIP_PORT))
+    matched = SENT_BY.match(via.split()[1])
+    if matched is None:
+        raise ValueError(f"{via!r} is not a Via")
+    return Endpoint(matched[1].strip("[]"), int(matched[2] or SIP_PORT))
 
 
 def stamp_via(message: Message) -> None:

@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from pyroute2 import IPRoute
 
+from nat_table.endpoint import is_ipv6
 from tests.lab.closable import Closable
 
 T = TypeVar("T")
@@ -82,10 +83,21 @@ class Namespace(Closable):
         """Binds a UDP socket inside the namespace, with a receive buffer for bursts."""
 
         def bind() -> socket.socket:
-            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            udp = socket.socket(_family(address), socket.SOCK_DGRAM)
             udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
             udp.bind((address, port))
             return udp
+
+        return self.call(bind)
+
+    def tcp_socket(self, address: str, port: int = 0) -> socket.socket:
+        """Binds a TCP socket inside the namespace, to listen or to connect."""
+
+        def bind() -> socket.socket:
+            tcp = socket.socket(_family(address), socket.SOCK_STREAM)
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tcp.bind((address, port))
+            return tcp
 
         return self.call(bind)
 
@@ -121,6 +133,10 @@ def remove_stale() -> None:
             for pid in _ip("netns", "pids", path.name).split():
                 os.kill(int(pid), signal.SIGKILL)
             _ip("netns", "delete", path.name)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if is_ipv6(address) else socket.AF_INET
 
 
 def _ip(*arguments: str) -> str:

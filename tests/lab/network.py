@@ -5,6 +5,8 @@
                                                                  stranger 198.51.100.66
 
 The router masquerades by a table of its own, as a router would before sipnat is installed on it.
+With `ipv6` everybody but the stranger has an IPv6 address too, ending as the IPv4 one does:
+2001:db8:1::20 (or, for a site that is not routed, fd00:1::20) and 2001:db8:2::10.
 """
 
 from __future__ import annotations
@@ -30,6 +32,12 @@ EXTERNAL_INTERFACE = "wan0"
 SECOND_INTERFACE = "wan1"
 SECOND_EXTERNAL = "192.0.2.1"
 SECOND_SERVER = "192.0.2.10"
+LAN_ROUTED6 = "2001:db8:1::"
+LAN_UNIQUE_LOCAL6 = "fd00:1::"
+EXTERNAL6 = "2001:db8:2::1"
+SERVER6 = "2001:db8:2::10"
+REMOTE6_1 = "2001:db8:2::11"
+REMOTE6_2 = "2001:db8:2::12"
 PROBE_INTERVAL = 0.02
 PROBES = 250
 
@@ -42,11 +50,24 @@ table ip home_router {{
 }}
 """
 
+STATEFUL_FIREWALL6 = f"""
+table ip6 home_firewall {{
+    chain forward {{
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname "{INTERNAL_INTERFACE}" accept
+        meta mark & 0x02000000 != 0 accept
+    }}
+}}
+"""
+"""Out is free, in is by sipnat's mark (of uplink 0)."""
+
 
 class Network(Closable):
     """Three namespaces, wired; `is_masqueraded=False` routes plainly instead (the ceiling)."""
 
-    def __init__(self, *, is_masqueraded: bool = True) -> None:
+    def __init__(self, *, is_masqueraded: bool = True, lan6: str = "") -> None:
+        """Takes the IPv6 network of the phones: LAN_ROUTED6, LAN_UNIQUE_LOCAL6, or none."""
         remove_stale()
         self._namespaces: list[Namespace] = []
         try:
@@ -61,6 +82,8 @@ class Network(Closable):
                 self.router.run("nft", "-f", "-", text=MASQUERADE)
             else:
                 _add_route(self.wan, "10.0.0.0/24", EXTERNAL)
+            if lan6:
+                self._wire6(lan6)
         except BaseException:
             self.close()
             raise
@@ -111,6 +134,27 @@ class Network(Closable):
         self.router.run("ip", "link", "set", EXTERNAL_INTERFACE, "down")
         _add_route(self.router, STRANGERS, SECOND_SERVER)
 
+    def _wire6(self, lan6: str) -> None:
+        """Adds IPv6; what is outside knows the way to the phones only where they are routed."""
+        self.router.set_sysctl("net.ipv6.conf.all.forwarding", "1")
+        for namespace, interface, addresses in (
+            (self.router, INTERNAL_INTERFACE, (f"{lan6}1",)),
+            (self.lan, "eth0", (f"{lan6}20", f"{lan6}21")),
+            (self.router, EXTERNAL_INTERFACE, (EXTERNAL6,)),
+            (self.wan, "eth0", (SERVER6, REMOTE6_1, REMOTE6_2)),
+        ):
+            for address in addresses:
+                where = f"{address}/64 dev {interface} nodad"
+                namespace.run("ip", "-6", "address", "add", *where.split())
+        self.lan.run("ip", "-6", "route", "add", "default", "via", f"{lan6}1")
+        # A neighbour that is not resolved yet takes a second, and the packets of that second.
+        for phone in (f"{lan6}20", f"{lan6}21"):
+            _wait_until_packets_pass(self.router, f"{lan6}1", self.lan, phone)
+        for remote in (SERVER6, REMOTE6_1, REMOTE6_2):
+            _wait_until_packets_pass(self.router, EXTERNAL6, self.wan, remote)
+        if lan6 == LAN_ROUTED6:
+            self.wan.run("ip", "-6", "route", "add", f"{lan6}/64", "via", EXTERNAL6)
+
     def _wire_external(self) -> None:
         far_addresses = (SERVER, REMOTE_1, REMOTE_2, STRANGER)
         self._wire(EXTERNAL_INTERFACE, EXTERNAL, self.wan, far_addresses)
@@ -158,7 +202,7 @@ def _bring_up(namespace: Namespace, interface: str, addresses: tuple[str, ...]) 
 def _wait_until_packets_pass(
     sender: Namespace, sender_address: str, receiver: Namespace, receiver_address: str
 ) -> None:
-    """Sends until something arrives: a new link drops packets for up to a second after "up".
+    """Sends until something arrives: a new link drops packets for a second or two after "up".
 
     It is done before there are rules, so it leaves no trace in conntrack.
     """

@@ -88,4 +88,4 @@ class RtpStream(Closable):
             return
         _, _, sequence, _, source_id = HEADER.unpack_from(raw)
         self._received.add((source_id, sequence))
-        self.sources[Endpoint(*source)] += 1
+        self.sources[Endpoint(*source[:2])] += 1

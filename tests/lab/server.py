@@ -16,6 +16,7 @@ from tests.lab.message import (
     response_destination,
     stamp_via,
     uri_endpoint,
+    uri_host,
     uri_user,
 )
 from tests.lab.namespace import Namespace
@@ -29,10 +30,17 @@ class Server(SipAgent):
     user's route, with the server's Via and Record-Route, and so does what a call's Route brings.
     """
 
-    def __init__(self, namespace: Namespace, address: str, *, media_port: int = 40000) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        address: str,
+        *,
+        media_port: int = 40000,
+        transport: str = "udp",
+    ) -> None:
         self.registrations: dict[str, str] = {}
         self.routes: dict[str, Sequence[str]] = {}
-        super().__init__(namespace, "server", address, media_port=media_port)
+        super().__init__(namespace, "server", address, media_port=media_port, transport=transport)
 
     def accept_registration(self, *, expires: int = 3600, timeout: float = 5.0) -> Message:
         """Expects a REGISTER, keeps its Contact and grants it for `expires` seconds."""
@@ -44,9 +52,8 @@ class Server(SipAgent):
     def call(self, user: str, *, sdp: bytes = b"") -> Message:
         """Invites a registered phone at the Contact that it registered."""
         contact = self.registrations[user]
-        return self.send(
-            "INVITE", f"sip:{user}@{self.endpoint.address}", uri=contact, sdp=sdp or self.offer()
-        )
+        to = f"sip:{user}@{uri_host(self.endpoint.address)}"
+        return self.send("INVITE", to, uri=contact, sdp=sdp or self.offer())
 
     def _receive_request(self, request: Message) -> None:
         user = uri_user(request.uri)
@@ -59,9 +66,9 @@ class Server(SipAgent):
             self._pass_on(request, target, f"{branch_of(request)}-{number}")
 
     def _pass_on(self, request: Message, target: str, branch: str) -> None:
-        headers = [("Via", f"SIP/2.0/UDP {self.endpoint};branch={branch}")]
+        headers = [("Via", f"SIP/2.0/{self.carrier.name} {self.endpoint};branch={branch}")]
         if not request["Route"]:
-            headers.append(("Record-Route", f"<sip:{self.endpoint};lr>"))
+            headers.append(("Record-Route", f"<sip:{self.endpoint}{self.uri_parameter};lr>"))
         headers += [each for each in request.headers if each[0] not in ("Route", "Content-Length")]
         message = Message(f"{request.method} {target} SIP/2.0", headers, request.body)
         self._transmit(encode(message), uri_endpoint(target))

@@ -24,14 +24,28 @@ SERVER_MEDIA_2 = Endpoint(SERVER, 40002)
 
 
 class Site(Closable):
-    """The agents of one network, closed together."""
+    """The agents of one network, closed together.
 
-    def __init__(self, network: Network) -> None:
+    They speak over `transport`, and over IPv6 where these are the addresses given.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        transport: str = "udp",
+        phones: tuple[str, str] = (PHONE_1, PHONE_2),
+        server: str = SERVER,
+    ) -> None:
         self.network = network
+        self.server_media_1 = Endpoint(server, SERVER_MEDIA_1.port)
+        self.server_media_2 = Endpoint(server, SERVER_MEDIA_2.port)
+        self._transport = transport
+        self._proxy = Endpoint(server, PROXY.port)
         self._stack = ExitStack()
-        self.phone_1 = self.add_phone("phone1", PHONE_1)
-        self.phone_2 = self.add_phone("phone2", PHONE_2)
-        self.server = self._stack.enter_context(Server(network.wan, SERVER))
+        self.phone_1 = self.add_phone("phone1", phones[0])
+        self.phone_2 = self.add_phone("phone2", phones[1])
+        self.server = self._stack.enter_context(Server(network.wan, server, transport=transport))
 
     def close(self) -> None:
         """Closes the agents and their audio."""
@@ -45,7 +59,9 @@ class Site(Closable):
 
     def add_phone(self, user: str, address: str) -> SipAgent:
         """Makes one more phone, at an address that the network has."""
-        return self._stack.enter_context(SipAgent(self.network.lan, user, address, proxy=PROXY))
+        return self._stack.enter_context(
+            SipAgent(self.network.lan, user, address, proxy=self._proxy, transport=self._transport)
+        )
 
     def call_out(
         self, phone: SipAgent, *, sdp: bytes = b"", answer: bytes = b""
