@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,23 @@ import pytest
 from rules.backend import KernelBackend
 from tests.lab.gateway import Gateway
 from tests.lab.namespace import exit_on_signals
-from tests.lab.network import PHONE_1, PHONE_2, REMOTE_1, REMOTE_2, SERVER, Network
+from tests.lab.network import (
+    LAN_ROUTED6,
+    LAN_UNIQUE_LOCAL6,
+    PHONE_1,
+    PHONE_2,
+    REMOTE_1,
+    REMOTE_2,
+    SERVER,
+    Network,
+)
 from tests.lab.site import Site
+from tests.netns import connections
 from tests.netns.firewalls import ufw_package, unpack_ufw
 from tests.netns.kernel import Peer, install
+from tests.netns.kernel6 import Bind
+
+LANS6 = (LAN_ROUTED6, LAN_UNIQUE_LOCAL6)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,6 +65,19 @@ def backend(network: Network) -> KernelBackend:
 
 
 @pytest.fixture
+def diverting(network: Network) -> KernelBackend:
+    """Returns a backend as `backend` does, whose rules divert SIP over TCP to a relay."""
+    return install(network, connections.SETTINGS)
+
+
+@pytest.fixture
+def relay(network: Network) -> Iterator[socket.socket]:
+    """Yields a listener where the relay's would be."""
+    with connections.listening(network.router, connections.RELAY, is_transparent=True) as listener:
+        yield listener
+
+
+@pytest.fixture
 def peers(network: Network) -> Iterator[dict[str, Peer]]:
     """Yields the sockets of both phones (same port!) and of three remotes."""
     places = {
@@ -66,6 +94,25 @@ def peers(network: Network) -> Iterator[dict[str, Peer]]:
     yield made
     for peer in made.values():
         peer.udp.close()
+
+
+@pytest.fixture
+def bind(network: Network) -> Iterator[Bind]:
+    """Binds an address and a port, 4000 unless another is said, on either side of the network.
+
+    What is bound already is returned again.
+    """
+    with ExitStack() as stack:
+        made: dict[tuple[str, int], Peer] = {}
+
+        def bind(address: str, port: int = 4000) -> Peer:
+            if (address, port) not in made:
+                side = network.lan if address.startswith(LANS6) else network.wan
+                udp = stack.enter_context(side.udp_socket(address, port))
+                made[address, port] = Peer(udp)
+            return made[address, port]
+
+        yield bind
 
 
 @pytest.fixture

@@ -38,6 +38,12 @@ table inet fw4 {{
         iifname "{INTERNAL_INTERFACE}" jump forward_lan comment "!fw4: Handle lan"
         jump handle_reject
     }}
+    chain input {{
+        type filter hook input priority filter; policy drop;
+        iifname "lo" accept comment "!fw4: Accept traffic from loopback"
+        ct state vmap {{ established : accept, related : accept }} comment "!fw4: Flows"
+        jump handle_reject
+    }}
     chain forward_lan {{
         tcp dport 443 accept comment "!fw4: Allow web"
     }}
@@ -47,6 +53,17 @@ table inet fw4 {{
     }}
 }}
 """
+FIREWALLD = """
+table inet firewalld {
+    chain filter_INPUT {
+        type filter hook input priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname "lo" accept
+        reject with icmpx admin-prohibited
+    }
+}
+"""
 
 
 def filter_rules(network: Network) -> str:
@@ -55,11 +72,13 @@ def filter_rules(network: Network) -> str:
     return re.sub(r"^#.*\n|\[\d+:\d+\]", "", saved, flags=re.MULTILINE)
 
 
-def fw4(network: Network) -> str:
-    return network.router.run("nft", "list", "table", "inet", "fw4")
+def fw4(network: Network, table: str = "fw4") -> str:
+    return network.router.run("nft", "list", "table", "inet", table)
 
 
-def unpack_ufw(network: Network, package: Path, root: Path) -> Callable[..., str]:
+def unpack_ufw(
+    network: Network, package: Path, root: Path, *, has_ipv6: bool = False
+) -> Callable[..., str]:
     """Returns the real ufw, unpacked to `root`, where all its files stay.
 
     It acts on the router's namespace and is told to leave sysctls alone.
@@ -71,7 +90,7 @@ def unpack_ufw(network: Network, package: Path, root: Path) -> Callable[..., str
     (settings / "ufw.conf").write_text("ENABLED=no\nLOGLEVEL=off\n")
     defaults = root / "etc/default/ufw"
     text = re.sub(r"^(IPT_SYSCTL)=.*", r"\1=", defaults.read_text(), flags=re.MULTILINE)
-    defaults.write_text(text.replace("IPV6=yes", "IPV6=no"))
+    defaults.write_text(text if has_ipv6 else text.replace("IPV6=yes", "IPV6=no"))
 
     def run(*arguments: str) -> str:
         modules = f"PYTHONPATH={root}/usr/lib/python3/dist-packages"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from nat_table.changes import Admitted
+from nat_table.endpoint import Endpoint
 from rules.accept import Acceptance
 from rules.backend import KernelBackend
 from rules.settings import Settings
@@ -19,14 +22,26 @@ from tests.lab.network import (
     PHONE_2,
     REMOTE_1,
     REMOTE_2,
+    SERVER,
     Network,
 )
-from tests.netns.firewalls import DOCKER, FW4, filter_rules, fw4
-from tests.netns.kernel import SETTINGS, Peer, opened
+from tests.netns.connections import (
+    RELAY,
+    accepted,
+    check_passes,
+    check_silent,
+    connected,
+    listening,
+    opened_tcp,
+    tcp_socket,
+)
+from tests.netns.connections import SETTINGS as RELAYING
+from tests.netns.firewalls import DOCKER, FIREWALLD, FW4, filter_rules, fw4
+from tests.netns.kernel import POOL_PORT, SETTINGS, Peer, install, opened
 
 pytestmark = pytest.mark.netns
 
-OTHER_MASK = Settings((INTERNAL_INTERFACE,), EXTERNAL_INTERFACE, (EXTERNAL,), mark_mask=0x30)
+OTHER_MASK = Settings((INTERNAL_INTERFACE,), EXTERNAL_INTERFACE, (EXTERNAL,), mark_mask=0x70)
 
 
 @pytest.fixture
@@ -115,6 +130,60 @@ def test_a93_each_uplink_has_a_rule_and_removes_only_its_own(network: Network) -
     assert "sipnat1" in filter_rules(network) and "sipnat1" in fw4(network)
     call(second.remove)
     assert (filter_rules(network), fw4(network)) == (before, ruleset)
+
+
+def check_relay_is_reached(network: Network, relay: socket.socket, phone_port: int) -> None:
+    """Connects both ways to what listens in the relay's place, and to a port of the router."""
+    server, caller = Endpoint(SERVER, 5060), Endpoint(SERVER, phone_port)
+    phone, contact = Endpoint(PHONE_1, phone_port), Endpoint(EXTERNAL, POOL_PORT)
+    for namespace, source, target in ((network.lan, phone, server), (network.wan, caller, contact)):
+        with (
+            connected(namespace, source, target) as calling,
+            accepted(relay, target, source) as called,
+        ):
+            check_passes(calling, called)
+
+
+@pytest.mark.parametrize(
+    ("text", "table", "names"),
+    [
+        (FW4, "fw4", ["OpenWrt fw4", "OpenWrt fw4 (input)"]),
+        (FIREWALLD, "firewalld", ["firewalld (input)"]),
+    ],
+    ids=["fw4", "firewalld"],
+)
+def test_A69_relay_is_reached_by_a_rule_in(
+    network: Network, text: str, table: str, names: list[str]
+) -> None:
+    backend = install(network, RELAYING)
+    backend.commit([mapping := opened_tcp(POOL_PORT), Admitted(mapping.binding, SERVER)])
+    network.router.run("nft", "-f", "-", text=text)
+    before, call = fw4(network, table), network.router.call
+    acceptance = Acceptance(RELAYING)
+    with listening(network.router, RELAY, is_transparent=True) as relay:
+        with pytest.raises(OSError), tcp_socket(network.lan, Endpoint(PHONE_1, 40000)) as calling:
+            calling.connect((SERVER, 5060))
+        assert call(acceptance.install) == names
+        assert call(acceptance.install) == []
+        check_relay_is_reached(network, relay, 40001)
+    call(acceptance.remove)
+    assert fw4(network, table) == before
+
+
+def test_A69_relay_is_reached_on_a_router_with_real_ufw(
+    network: Network, ufw: Callable[..., str]
+) -> None:
+    backend = install(network, RELAYING)
+    backend.commit([mapping := opened_tcp(POOL_PORT), Admitted(mapping.binding, SERVER)])
+    ufw("--force", "enable")
+    before, call = filter_rules(network), network.router.call
+    acceptance = Acceptance(RELAYING)
+    with listening(network.router, RELAY, is_transparent=True) as relay:
+        check_silent(network.lan, Endpoint(PHONE_1, 40000), Endpoint(SERVER, 5060))
+        assert call(acceptance.install) == ["ufw", "ufw (input)"]
+        check_relay_is_reached(network, relay, 40001)
+    call(acceptance.remove)
+    assert filter_rules(network) == before
 
 
 def test_where_no_firewall_stands_nothing_is_left(network: Network) -> None:

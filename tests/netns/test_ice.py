@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from queue import Queue
 
 import aioice
 import pytest
 
+from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 from tests.lab.gateway import Gateway
 from tests.lab.namespace import Namespace
@@ -22,6 +24,7 @@ from tests.lab.stun import StunServer, probe
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
 TIMEOUT = 20.0
+FENCE = Behavior().fence
 
 
 @pytest.fixture
@@ -67,16 +70,33 @@ async def take_ice(connection: aioice.Connection, sdp: bytes) -> None:
     await connection.add_remote_candidate(None)
 
 
+@contextmanager
+def masqueraded(
+    network: Network, stun_server: StunServer
+) -> Iterator[tuple[socket.socket, int, Endpoint]]:
+    """Yields a phone's socket, its port, and the other port that masquerade has drawn for it.
+
+    Because a neighbour has that port already. Masquerade draws from all ports; one within the fence
+    no mapping can have, for a flow without a mapping may be moved onto it at any time.
+    """
+    for port in range(4500, 4600, 2):
+        with (
+            closing(network.lan.udp_socket(PHONE_2, port)) as neighbour,
+            closing(network.lan.udp_socket(PHONE_1, port)) as phone,
+        ):
+            assert probe(neighbour, stun_server.endpoint).port == port
+            seen = probe(phone, stun_server.endpoint)
+            assert seen != Endpoint(EXTERNAL, port), "masquerade must have drawn another port"
+            if seen.port < FENCE[0]:
+                yield phone, port, seen
+                return
+    raise AssertionError("masquerade draws from the fence only")
+
+
 def test_a39_the_mapping_is_the_one_that_the_phones_probe_has_made(
     site: Site, network: Network, gateway: Gateway, stun_server: StunServer
 ) -> None:
-    with (
-        closing(network.lan.udp_socket(PHONE_2, 4500)) as neighbour,
-        closing(network.lan.udp_socket(PHONE_1, 4500)) as phone,
-    ):
-        assert probe(neighbour, stun_server.endpoint).port == 4500
-        seen = probe(phone, stun_server.endpoint)
-        assert seen != Endpoint(EXTERNAL, 4500), "masquerade must have drawn another port"
+    with masqueraded(network, stun_server) as (phone, port, seen):
         offer = "\r\n".join(
             (
                 "v=0",
@@ -84,10 +104,10 @@ def test_a39_the_mapping_is_the_one_that_the_phones_probe_has_made(
                 "s=-",
                 f"c=IN IP4 {PHONE_1}",
                 "t=0 0",
-                "m=audio 4500 RTP/AVP 0",
-                f"a=candidate:1 1 UDP 2130706431 {PHONE_1} 4500 typ host",
+                f"m=audio {port} RTP/AVP 0",
+                f"a=candidate:1 1 UDP 2130706431 {PHONE_1} {port} typ host",
                 f"a=candidate:2 1 UDP 1694498815 {seen.address} {seen.port} typ srflx"
-                f" raddr {PHONE_1} rport 4500",
+                f" raddr {PHONE_1} rport {port}",
                 "",
             )
         ).encode()

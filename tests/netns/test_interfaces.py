@@ -7,11 +7,12 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from nat_table.endpoint import Endpoint
 from rules.interfaces import (
     InterfaceMissing,
     NoAddress,
     external_addresses,
-    local_udp_ports,
+    local_ports,
     networks_of,
     own_addresses,
 )
@@ -20,8 +21,10 @@ from tests.lab.network import (
     EXTERNAL_INTERFACE,
     INTERNAL_INTERFACE,
     LAN_ROUTER,
+    PHONE_1,
     Network,
 )
+from tests.netns.connections import listening, tcp_socket
 
 pytestmark = pytest.mark.netns
 
@@ -55,7 +58,7 @@ def test_A87_own_addresses_are_those_of_every_interface(network: Network) -> Non
     ip(network, "link add vpn0 type veth")
     ip(network, "addr add 192.168.7.1/24 dev vpn0")
     own = network.router.call(own_addresses)
-    assert own == {"127.0.0.1", EXTERNAL, LAN_ROUTER, "192.168.7.1"}
+    assert own == {"127.0.0.1", "::1", EXTERNAL, LAN_ROUTER, "192.168.7.1"}
 
 
 def test_networks_of_interfaces(network: Network) -> None:
@@ -71,9 +74,16 @@ def test_networks_of_interfaces(network: Network) -> None:
     )
 
 
-def test_udp_ports_of_the_router_but_those_on_loopback(network: Network) -> None:
+def test_ports_of_the_router_but_those_on_loopback(network: Network) -> None:
+    here = Endpoint(EXTERNAL, 8080)
     with (
+        listening(network.router, here) as listener,
+        tcp_socket(network.lan, Endpoint(PHONE_1, 40000)) as client,
+        listening(network.router, Endpoint("127.0.0.1", 8081)),
+        tcp_socket(network.router, Endpoint(EXTERNAL, 8082)),
         closing(network.router.udp_socket("0.0.0.0", 5353)),
         closing(network.router.udp_socket("127.0.0.1", 5354)),
     ):
-        assert network.router.call(local_udp_ports) == {5353}
+        client.connect(here)
+        with listener.accept()[0]:
+            assert network.router.call(local_ports) == {5353, 8080}

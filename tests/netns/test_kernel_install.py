@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
 from nat_table.binding import Kind
+from nat_table.changes import Opened
 from rules.backend import InstallFailed, KernelBackend
 from rules.settings import Settings
 from tests.lab.network import (
@@ -20,9 +23,32 @@ from tests.lab.network import (
     SERVER,
     Network,
 )
+from tests.netns import connections
 from tests.netns.kernel import POOL_PORT, SETTINGS, Peer, conntrack, install, opened
+from tests.netns.kernel6 import (
+    LOCAL_1,
+    NAT66,
+    NPTV6,
+    ROUTED,
+    ROUTED_1,
+    mapped,
+    routed,
+    translated,
+)
 
 pytestmark = pytest.mark.netns
+
+MODES: dict[str, tuple[Settings, list[Opened]]] = {
+    "off": (connections.SETTINGS, []),
+    **{
+        settings.mode6.value: (replace(settings, relay_port=connections.RELAY.port), [change])
+        for settings, change in (
+            (ROUTED, routed(ROUTED_1)),
+            (NAT66, mapped(LOCAL_1, kind=Kind.SIP)),
+            (NPTV6, translated(LOCAL_1)),
+        )
+    },
+}
 
 
 def test_A75_reinstall_keeps_mappings_and_flows(
@@ -40,6 +66,22 @@ def test_A75_reinstall_keeps_mappings_and_flows(
     assert again.listing() == before
     assert {b.kind for b in before} == {Kind.RTP, Kind.SIP}
     assert lasting(network.ruleset()) == lasting(ruleset)
+
+
+@pytest.mark.parametrize(("before", "after"), list(permutations(MODES, 2)))
+def test_a75_another_mode_of_ipv6_starts_without_the_mappings_of_the_one_before(
+    network: Network, before: str, after: str
+) -> None:
+    kept = opened(PHONE_1, 4000)
+    settings, change = MODES[before]
+    install(network, settings).commit([kept, *change])
+    backend = install(network, MODES[after][0])
+    assert [each for each in backend.listing() if ":" not in each.internal.address] == [
+        replace(kept.binding, created_at=0.0)
+    ]
+    for _ in backend.reconcile([(kept.binding, ())]):
+        pass
+    assert len(backend.listing()) == 1
 
 
 def lasting(ruleset: str) -> str:

@@ -14,6 +14,7 @@ from nat_table.endpoint import Endpoint
 from rules import elements
 from rules.backend import CommitFailed, KernelBackend
 from tests.lab.network import EXTERNAL, PHONE_1, PHONE_2, REMOTE_1, REMOTE_2, Network
+from tests.netns.connections import connected, listening, opened_tcp
 from tests.netns.kernel import POOL_PORT, SETTINGS, Peer, binding, closed, install, opened
 
 pytestmark = pytest.mark.netns
@@ -124,3 +125,17 @@ def test_flows_are_told_by_their_internal_endpoints(
     peers[PHONE_2].send(b"out", REMOTE_1, 7000)
     peers[REMOTE_1].expect(b"out")
     assert backend.flowing() == {Endpoint(PHONE_1, 4000), Endpoint(PHONE_2, 4000)}
+
+
+def test_a53_of_connections_those_count_that_were_made_to_a_phone(
+    network: Network, backend: KernelBackend
+) -> None:
+    inner = Endpoint(PHONE_1, 7394)
+    backend.commit([opened_tcp(7394, port=7394, kind=Kind.MEDIA)])
+    with (
+        listening(network.lan, inner),
+        listening(network.wan, Endpoint(REMOTE_1, 7394)),
+        connected(network.lan, Endpoint(PHONE_2, 4000), Endpoint(REMOTE_1, 7394)),
+        connected(network.wan, Endpoint(REMOTE_1, 0), Endpoint(EXTERNAL, 7394)),
+    ):
+        assert backend.flowing() == {inner}

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 
 import pytest
 
+from alg.daemon.diversion import ENOUGH
+from alg.daemon.upkeep import CHECK_INTERVAL
+from nat_table.endpoint import Endpoint
 from tests.lab.gateway import Gateway
-from tests.lab.network import Network
+from tests.lab.network import EXTERNAL, INTERNAL_INTERFACE, PHONE_1, SERVER, Network
 from tests.lab.site import SERVER_MEDIA_1, Site
 from tests.netns.calls import check_audio, media_is_released
+from tests.netns.connections import accepted, check_passes, check_silent, listening, tcp_socket
 from tests.netns.firewalls import DOCKER, filter_rules
+from tests.netns.streams import connect
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
+
+# What a host gives itself where nobody gives it an address (RFC 3927).
+NO_LEASE = "169.254.9.9"
 
 
 def check_calls(site: Site, gateway: Gateway) -> None:
@@ -63,3 +73,40 @@ def test_a75_without_leave_no_rule_goes_into_another_firewall(network: Network) 
     before = filter_rules(network)
     with Gateway(network.router):
         assert filter_rules(network) == before
+
+
+def test_a69_senders_to_whom_there_is_no_way_back_are_no_firewall(
+    network: Network, gateway: Gateway
+) -> None:
+    for interface in ("all", INTERNAL_INTERFACE):
+        network.router.set_sysctl(f"net.ipv4.conf.{interface}.rp_filter", "1")
+    network.lan.run("ip", "address", "add", f"{NO_LEASE}/32", "dev", "eth0")
+    for port in range(40000, 40000 + 2 * ENOUGH):
+        check_silent(network.lan, Endpoint(NO_LEASE, port), Endpoint(SERVER, 5060))
+    time.sleep(CHECK_INTERVAL)
+    with connect(network, Endpoint(PHONE_1, 40000)) as line:
+        line.exchange()
+        assert json.loads(gateway.show("connections", "--json"))
+
+
+@pytest.mark.parametrize("on_failure", ["pass", "hold"])
+def test_a69_connections_that_a_firewall_keeps_from_the_relay_pass_as_they_are(
+    network: Network, on_failure: str
+) -> None:
+    drop = "chain input { type filter hook input priority filter; policy drop; }"
+    network.router.run("nft", f"table inet admin {{ {drop}; }}")
+    server, phone = Endpoint(SERVER, 5060), Endpoint(PHONE_1, 40000)
+    with (
+        Gateway(network.router, on_failure=on_failure) as gateway,
+        listening(network.wan, server) as listener,
+        tcp_socket(network.lan, phone) as calling,
+    ):
+        calling.settimeout(20.0)
+        if on_failure == "hold":
+            with pytest.raises(TimeoutError):
+                calling.connect(server)
+        else:
+            calling.connect(server)
+            with accepted(listener, server, Endpoint(EXTERNAL, phone.port)) as called:
+                check_passes(calling, called)
+        assert any("0x4000000/0x4000000" in line for line in gateway.log)
