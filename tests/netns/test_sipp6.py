@@ -136,7 +136,7 @@ def options(where: Endpoint, transport: str) -> tuple[str, ...]:
     """Returns the options of SIPp for one call at an endpoint."""
     address = f"[{where.address}]"
     ends = ("-i", address, "-mi", address, "-p", str(where.port), "-t", transport)
-    return (*ends, "-m", "1", "-nostdin", "-timeout", "30s")
+    return (*ends, "-m", "1", "-nostdin", "-timeout", "30s", "-reconnect_close", "false")
 
 
 def is_bound(namespace: Namespace, port: int) -> bool:
