@@ -109,14 +109,10 @@ class Connections:
         table, moment = self.gateway.table, now()
         for binding in self._kept(connection):
             table.close(binding, connection.owner, moment)
-        changes = table.take_changes()
         try:
-            self._ledger.commit(changes)
+            self.gateway.forget_closed(self._ledger.settle())
         except CommitFailed:
-            table.revert(changes)
             self._keep(connection, moment)  # it has expired, and is tried again
-        else:
-            self.gateway.forget_closed(changes)
         connection.kept, connection.mapping = (), None
 
     def forget(self, connection: RelayedConnection) -> None:
