@@ -28,6 +28,8 @@ from alg.daemon.connections import Connections
 from alg.daemon.ledger import MAPPING, Key, Ledger
 from alg.daemon.packet_path import PacketPath, Sides
 from alg.daemon.settings import (
+    LOOPBACK,
+    LOOPBACK6,
     StartError,
     gateway_settings,
     kernel_settings,
@@ -55,8 +57,6 @@ from rules.watch import Watch
 log = logging.getLogger("sipnat")
 
 _CREDENTIALS = struct.Struct("3i")  # process, user, group (unix(7))
-
-LOOPBACK = ("127.0.0.1", "::1")
 
 ROW_VERSION = 2
 """Raised when the meaning of a stored row changes; rows of another version are not read."""
@@ -198,8 +198,8 @@ def _relay(config: Config, settings: Settings, connections: Connections) -> Rela
     """Returns the relay for SIP over TCP, if it is wanted."""
     if not settings.relay_port:
         return None
-    families = 2 if settings.is_relaying6 else 1
-    where = [Endpoint(address, settings.relay_port) for address in LOOPBACK[:families]]
+    addresses = (LOOPBACK, LOOPBACK6) if settings.is_relaying6 else (LOOPBACK,)
+    where = [Endpoint(address, settings.relay_port) for address in addresses]
     try:
         return Relay(connections, where, config.max_connections, config.max_message_size)
     except RelayBusy as error:

@@ -27,7 +27,8 @@ from rules.settings import Settings
 
 log = logging.getLogger("sipnat")
 
-LOOPBACK6 = "::1"
+LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
+"""Where the relay listens."""
 
 
 class StartError(Exception):
@@ -47,7 +48,9 @@ def kernel_settings(config: Config) -> Settings:
     for address in config.external_addresses:
         if address not in addresses + addresses6:
             raise StartError(f"external_addresses: {config.external} has no address {address}")
-    prefixes = _prefixes(config)
+    is_asked_for = config.mode6 in ("auto", "nptv6")
+    found = translated_prefixes(config.external) if is_asked_for else None
+    prefixes = _configured_prefixes(config) or found
     mode6 = _mode6(config, addresses6, prefixes)
     has_loopback6 = LOOPBACK6 in own_addresses()
     if config.tcp and mode6 is not Mode6.OFF and not has_loopback6:
@@ -62,7 +65,7 @@ def kernel_settings(config: Config) -> Settings:
         mode6=mode6,
         external_addresses6=(config.addresses6 or addresses6[:1]) if mode6 is Mode6.NAT66 else (),
         prefixes6=prefixes if mode6 is Mode6.NPTV6 else None,
-        has_other_npt=mode6 is Mode6.NPTV6 and translated_prefixes(config.external) is not None,
+        has_other_npt=mode6 is Mode6.NPTV6 and found is not None,
         has_loopback6=has_loopback6,
         sip_ports=config.sip_ports,
         pool=config.pool,
@@ -90,10 +93,10 @@ def _relay_port(config: Config) -> int:
     return 0
 
 
-def _prefixes(config: Config) -> Prefixes | None:
-    if config.internal_prefix6:
-        return IPv6Network(config.internal_prefix6), IPv6Network(config.external_prefix6)
-    return translated_prefixes(config.external) if config.mode6 in ("auto", "nptv6") else None
+def _configured_prefixes(config: Config) -> Prefixes | None:
+    if not config.internal_prefix6:
+        return None
+    return IPv6Network(config.internal_prefix6), IPv6Network(config.external_prefix6)
 
 
 def _mode6(config: Config, addresses: tuple[str, ...], prefixes: Prefixes | None) -> Mode6:
