@@ -224,7 +224,7 @@ class Upkeep:
         """Looks after our rules in other programs' chains, and says what packets have met."""
         if self._config.install_accept == "auto":
             self.accept()
-        if self._diversion.is_kept_away(self._backend.counters()):
+        if self._relay is not None and self._diversion.is_kept_away(self._backend.counters()):
             mark = self._settings.relay_mark
             log.warning(KEPT_AWAY, mark, mark)
             if self._config.on_failure == "pass":
