@@ -252,7 +252,7 @@ def _write_lines(lines: Iterable[tuple[str, str]]) -> None:
 
 def _mapping_cells(row: Mapping[str, object]) -> tuple[str, ...]:
     """Returns a mapping's cells under HEADINGS; the Call-ID stands beside the state."""
-    text = {key: printable(str(value)) for key, value in row.items() if value is not None}
+    text = _printable_values(row)
     state, call_id = text.get("state", "-"), text.get("call_id", "")
     internal, external = text.get("internal", "-"), text.get("external", "-")
     return (
@@ -267,7 +267,7 @@ def _mapping_cells(row: Mapping[str, object]) -> tuple[str, ...]:
 
 def _connection_cells(row: Mapping[str, object]) -> tuple[str, ...]:
     """Returns a connection's cells under CONNECTION_HEADINGS: what the phone has sent and got."""
-    text = {key: printable(str(value)) for key, value in row.items() if value is not None}
+    text = _printable_values(row)
     return (
         text.get("phone", "-"),
         text.get("server", "-"),
@@ -277,6 +277,11 @@ def _connection_cells(row: Mapping[str, object]) -> tuple[str, ...]:
         text.get("to_phone", "-"),
         text.get("state", "-"),
     )
+
+
+def _printable_values(row: Mapping[str, object]) -> dict[str, str]:
+    """Returns what a row says, as text; what it leaves open is left out."""
+    return {key: printable(str(value)) for key, value in row.items() if value is not None}
 
 
 def _reason_cells(row: Mapping[str, object]) -> tuple[str, ...]:

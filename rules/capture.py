@@ -32,21 +32,13 @@ _PROXY_PROBE = (
 
 
 def has_native_queue() -> bool:
-    """Tells whether the kernel has nft's `queue` statement; asks by a dry run."""
-    try:
-        run_program("nft", "--check", "--file", "-", text=_PROBE)
-    except ProgramFailed:
-        return False
-    return True
+    """Tells whether the kernel has nft's `queue` statement."""
+    return _takes(_PROBE)
 
 
 def has_transparent_proxy() -> bool:
-    """Tells whether the kernel has what the relay's rules need; asks by a dry run."""
-    try:
-        run_program("nft", "--check", "--file", "-", text=_PROXY_PROBE)
-    except ProgramFailed:
-        return False
-    return True
+    """Tells whether the kernel has what the relay's rules need."""
+    return _takes(_PROXY_PROBE)
 
 
 def install_iptables_rule(settings: Settings) -> None:
@@ -80,6 +72,15 @@ def iptables_rule(settings: Settings) -> list[str]:
         *("-j", "NFQUEUE", "--queue-num", str(settings.queue_number)),
         *(["--queue-bypass"] if settings.is_fail_open else []),
     ]
+
+
+def _takes(rules: str) -> bool:
+    """Tells whether the kernel takes these rules; asks by a dry run."""
+    try:
+        run_program("nft", "--check", "--file", "-", text=rules)
+    except ProgramFailed:
+        return False
+    return True
 
 
 def _chains(settings: Settings) -> list[IptablesChain]:

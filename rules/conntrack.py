@@ -76,10 +76,10 @@ class Flow(NamedTuple):
 
     def internal(self) -> Iterator[bytes]:
         """Yields the endpoints that another stands for, which are internal; any of IPv6 may be."""
-        is_ipv6 = self.family == socket.AF_INET6
-        if is_ipv6 or self.reply_destination != self.original_source:
+        may_be_both = self.family == socket.AF_INET6
+        if may_be_both or self.reply_destination != self.original_source:
             yield self.original_source
-        if is_ipv6 or self.reply_source != self.original_destination:
+        if may_be_both or self.reply_source != self.original_destination:
             yield self.reply_source
 
 

@@ -200,19 +200,9 @@ def bindings(standing: Iterable[Element], settings: Settings) -> list[Binding]:
             signalling.add(element.key)
         if settings.mode6 is Mode6.PINHOLE and element.set_name in _IDENTICAL:
             inbound.append(Element(INBOUND, element.key, element.key[4:]))
-    return [binding(each, is_signalling=each.key[:4] + each.data in signalling) for each in inbound]
-
-
-def binding(inbound: Element, *, is_signalling: bool = False) -> Binding:
-    """Returns the binding of an element of `inbound`."""
-    external = unpack_endpoint(inbound.key[4:])
-    transport = Transport(inbound.key[0])
-    kind = Kind.RTCP if external.port % 2 else Kind.RTP
-    if is_signalling:
-        kind = Kind.SIP
-    elif transport is Transport.TCP:
-        kind = Kind.MEDIA
-    return Binding(transport, unpack_endpoint(inbound.data), external, kind, created_at=0.0)
+    return [
+        _binding(each, is_signalling=each.key[:4] + each.data in signalling) for each in inbound
+    ]
 
 
 def whole(standing: Sequence[Element], settings: Settings) -> set[Element]:
@@ -252,6 +242,18 @@ def pack_address(address: str) -> bytes:
 def unpack_address(packed: bytes) -> str:
     """Unpacks what `pack_address` packs."""
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def _binding(inbound: Element, *, is_signalling: bool) -> Binding:
+    """Returns the binding of an element of `inbound`."""
+    external = unpack_endpoint(inbound.key[4:])
+    transport = Transport(inbound.key[0])
+    kind = Kind.RTCP if external.port % 2 else Kind.RTP
+    if is_signalling:
+        kind = Kind.SIP
+    elif transport is Transport.TCP:
+        kind = Kind.MEDIA
+    return Binding(transport, unpack_endpoint(inbound.data), external, kind, created_at=0.0)
 
 
 def _unlatched(binding: Binding) -> list[Operation]:

@@ -59,6 +59,14 @@ NPT = [
 Bind = Callable[..., Peer]
 
 
+def keys_of(mode: str) -> dict[str, object]:
+    """Returns the keys that a gateway needs to be in a mode of IPv6, beside what it finds out."""
+    if mode != "nptv6":
+        return {}
+    internal, external = map(str, PREFIXES)
+    return {"internal_prefix6": internal, "external_prefix6": external}
+
+
 def routed(internal: str, kind: Kind = Kind.RTP, *, port: int = 4000) -> Opened:
     """Returns the change that opens a pinhole."""
     return opened6(internal, internal, kind, port=port, external_port=port)

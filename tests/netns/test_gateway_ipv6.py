@@ -30,6 +30,7 @@ from tests.netns.kernel6 import (
     PREFIXES,
     ROUTED_1,
     Bind,
+    keys_of,
     translated,
 )
 from tests.netns.test_gateway_process import check_refused
@@ -42,7 +43,6 @@ CUT = 0.5
 OTHER_EXTERNAL6 = "2001:db8:2::2"
 MTU = 1500
 HEADERS = 48
-PREFIX_KEYS = dict(zip(("internal_prefix6", "external_prefix6"), map(str, PREFIXES), strict=True))
 
 
 @pytest.fixture(params=["pinhole", "nat66", "nptv6"])
@@ -70,10 +70,6 @@ def found(gateway: Gateway) -> str:
     (mode,) = re.findall(r"IPv6 (\w+),", "\n".join(gateway.log))
     assert isinstance(mode, str)
     return mode
-
-
-def keys_of(mode: str) -> dict[str, object]:
-    return {**PREFIX_KEYS} if mode == "nptv6" else {}
 
 
 def test_A22_a_call_has_audio_both_ways(mode: str, network: Network, bind: Bind) -> None:

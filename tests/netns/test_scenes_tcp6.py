@@ -26,7 +26,7 @@ from tests.lab.network import (
 from tests.lab.sdp import media_endpoint
 from tests.lab.site import Site
 from tests.netns.connections import connected, listening
-from tests.netns.kernel6 import FIREWALL, MASQUERADE6, PREFIXES, ROUTED, translated
+from tests.netns.kernel6 import FIREWALL, MASQUERADE6, PREFIXES, ROUTED, keys_of, translated
 from tests.netns.test_scenes_tcp import connections
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
@@ -69,8 +69,7 @@ def network(mode: str) -> Iterator[Network]:
 
 @pytest.fixture
 def gateway(mode: str, network: Network) -> Iterator[Gateway]:
-    prefixes = dict(zip(("internal_prefix6", "external_prefix6"), map(str, PREFIXES), strict=True))
-    with Gateway(network.router, **(prefixes if mode == "nptv6" else {})) as gateway:
+    with Gateway(network.router, **keys_of(mode)) as gateway:
         yield gateway
 
 
