@@ -155,8 +155,8 @@ def test_a_server_that_does_not_listen_resets_the_phone(network: Network, gatewa
     with tcp_socket(network.lan, PHONE) as phone, pytest.raises(ConnectionResetError):
         phone.connect(PROXY)
         phone.recv(1)
-    assert counted(gateway, "unreachable") == 1
-    assert gateway.show_mappings() == []
+    assert wait_until(lambda: counted(gateway, "unreachable") == 1, 5)
+    assert wait_until(lambda: gateway.show_mappings() == [], 5)
 
 
 def test_a_phone_may_connect_anew_from_the_same_port_at_once(
