@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from nat_table.behavior import Behavior
-from nat_table.endpoint import is_ipv6
+from nat_table.endpoint import is_ipv6, of_one_family
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
@@ -170,12 +170,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def addresses(self) -> tuple[str, ...]:
         """Returns the IPv4 addresses of `external_addresses`."""
-        return tuple(each for each in self.external_addresses if not is_ipv6(each))
+        return of_one_family(self.external_addresses, of_ipv6=False)
 
     @property
     def addresses6(self) -> tuple[str, ...]:
         """Returns the IPv6 addresses of `external_addresses`."""
-        return tuple(each for each in self.external_addresses if is_ipv6(each))
+        return of_one_family(self.external_addresses, of_ipv6=True)
 
     @property
     def queue_number(self) -> int:

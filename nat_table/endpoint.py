@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -49,6 +50,11 @@ def is_ipv6(address: str) -> bool:
 def is_one_family(one: Endpoint, other: Endpoint) -> bool:
     """Whether both addresses are of IPv4, or both of IPv6."""
     return is_ipv6(one.address) is is_ipv6(other.address)
+
+
+def of_one_family(addresses: Iterable[str], *, of_ipv6: bool) -> tuple[str, ...]:
+    """Returns the addresses of IPv6, or those of IPv4."""
+    return tuple(each for each in addresses if is_ipv6(each) is of_ipv6)
 
 
 Socket = tuple[Transport, Endpoint]

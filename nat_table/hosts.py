@@ -9,7 +9,7 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 
-from nat_table.endpoint import is_ipv6
+from nat_table.endpoint import is_ipv6, of_one_family
 from nat_table.prefix import PrefixTranslation
 
 _WINDOW = 1.0  # seconds
@@ -30,8 +30,7 @@ class Hosts:
         self, external_addresses: Sequence[str], translation: PrefixTranslation | None = None
     ) -> None:
         self._addresses: dict[bool, tuple[str, ...]] = {
-            of_ipv6: tuple(each for each in external_addresses if is_ipv6(each) is of_ipv6)
-            for of_ipv6 in (False, True)
+            of_ipv6: of_one_family(external_addresses, of_ipv6=of_ipv6) for of_ipv6 in (False, True)
         }
         self._translation = translation
         self._counts: dict[str, int] = {}

@@ -16,7 +16,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from nat_table.behavior import Filtering, Mode6
@@ -55,9 +55,16 @@ _ENDS = of_both(INBOUND, OUTBOUND, SIGNALLING, MEDIA)
 _IDENTICAL = (f"{SIGNALLING}6", f"{MEDIA}6")
 _INBOUND, _SIGNALLING = of_both(INBOUND), of_both(SIGNALLING)
 _PRIVATE = tuple(
-    map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
+    ip_network(each)
+    for each in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "fc00::/7",
+        "fe80::/10",
+    )
 )
-_PRIVATE6 = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"))
 
 _PROTOCOL = struct.Struct("=B3x")
 _ENDPOINT = struct.Struct("!4sH2x")
@@ -281,6 +288,5 @@ def _network(address: str) -> bytes:
 
 @lru_cache(1024)
 def _is_public(address: str) -> bool:
-    if is_ipv6(address):
-        return not any(IPv6Address(address) in network for network in _PRIVATE6)
-    return not any(IPv4Address(address) in network for network in _PRIVATE)
+    parsed = ip_address(address)
+    return not any(parsed in network for network in _PRIVATE)

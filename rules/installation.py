@@ -77,9 +77,7 @@ class Installation:
 
     def stop_diverting(self, settings: Settings) -> None:
         """Has new connections for SIP pass the relay by; those that it has go on."""
-        names = DIVERTING
-        if settings.is_relaying6:
-            names += tuple(f"{name}6" for name in DIVERTING)
+        names = elements.of_both(*DIVERTING) if settings.is_relaying6 else DIVERTING
         try:
             if settings.relay_port:
                 _remove_chains(settings, names)

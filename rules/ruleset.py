@@ -11,7 +11,7 @@ from importlib.resources import files
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from nat_table.behavior import Filtering, Mode6
-from nat_table.endpoint import is_ipv6
+from nat_table.endpoint import of_one_family
 from rules.ruleset6 import CHAINS, derive_ruleset6
 from rules.settings import Settings
 
@@ -109,12 +109,12 @@ def _render_networks(settings: Settings) -> str:
 
 
 def _ipv4(networks: Iterable[str]) -> list[str]:
-    parsed = (IPv4Network(each, strict=False) for each in networks if not is_ipv6(each))
+    parsed = (IPv4Network(each, strict=False) for each in of_one_family(networks, of_ipv6=False))
     return list(map(str, collapse_addresses(parsed)))
 
 
 def _ipv6(networks: Iterable[str]) -> list[str]:
-    parsed = (IPv6Network(each, strict=False) for each in networks if is_ipv6(each))
+    parsed = (IPv6Network(each, strict=False) for each in of_one_family(networks, of_ipv6=True))
     return list(map(str, collapse_addresses(parsed)))
 
 

@@ -23,7 +23,7 @@ from alg.daemon.connections import CONNECTION
 from alg.daemon.ledger import MAPPING, Key, decode_row
 from alg.dialogs.linger import FLOW
 from nat_table.binding import Binding, Kind, Owner, Pinhole
-from nat_table.endpoint import Endpoint, Transport, is_ipv6
+from nat_table.endpoint import Endpoint, Transport, of_one_family
 from nat_table.snapshot import Row, adopt_row
 from nat_table.table import NatTable
 
@@ -60,10 +60,7 @@ def addresses(stored: Iterable[Row], current: tuple[str, ...]) -> tuple[str, ...
 
 
 def _of_family(of_ipv6: bool, former: Iterable[str], current: Iterable[str]) -> tuple[str, ...]:
-    then, now = (
-        tuple(each for each in addresses if is_ipv6(each) is of_ipv6)
-        for addresses in (former, current)
-    )
+    then, now = (of_one_family(each, of_ipv6=of_ipv6) for each in (former, current))
     return then if len(then) == len(now) == 1 else now
 
 

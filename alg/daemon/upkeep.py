@@ -29,7 +29,7 @@ from alg.io.store import Store
 from nat_table.behavior import Mode6
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Change
-from nat_table.endpoint import is_ipv6
+from nat_table.endpoint import is_ipv6, of_one_family
 from nat_table.table import NatTable
 from rules.accept import Acceptance
 from rules.backend import Backend, CommitFailed, InstallFailed, Refusal
@@ -308,7 +308,7 @@ class Upkeep:
     def _follow(self, current: Sequence[str], *, of_ipv6: bool) -> None:
         """Does it for one family; where IPv6 has no address its calls wait, and nothing is said."""
         mapped = self._gateway.external_addresses
-        former, *others = (each for each in mapped if is_ipv6(each) is of_ipv6)
+        former, *others = of_one_family(mapped, of_ipv6=of_ipv6)
         if current and not others and former not in current:
             self._change_address(former, current[0])
 
