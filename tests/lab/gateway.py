@@ -110,6 +110,15 @@ class Gateway(Closable):
         rows: list[dict[str, Any]] = json.loads(self.show("mappings", "--json"))
         return [row for row in rows if not kinds or row["kind"] in kinds]
 
+    def show_connections(self) -> list[dict[str, Any]]:
+        """Returns what `sipnat show connections --json` prints."""
+        rows: list[dict[str, Any]] = json.loads(self.show("connections", "--json"))
+        return rows
+
+    def show_reasons(self) -> dict[str, int]:
+        """Returns the counts that `sipnat show reasons --json` prints, by reason."""
+        return {row["reason"]: row["count"] for row in json.loads(self.show("reasons", "--json"))}
+
     def show(self, *arguments: str) -> str:
         """Returns what `sipnat show ...` prints."""
         return self._router.run(SIPNAT, "show", *arguments, "--control", self.control)

@@ -83,7 +83,7 @@ class Namespace(Closable):
         """Binds a UDP socket inside the namespace, with a receive buffer for bursts."""
 
         def bind() -> socket.socket:
-            udp = socket.socket(_family(address), socket.SOCK_DGRAM)
+            udp = socket.socket(address_family(address), socket.SOCK_DGRAM)
             udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
             udp.bind((address, port))
             return udp
@@ -94,7 +94,7 @@ class Namespace(Closable):
         """Binds a TCP socket inside the namespace, to listen or to connect."""
 
         def bind() -> socket.socket:
-            tcp = socket.socket(_family(address), socket.SOCK_STREAM)
+            tcp = socket.socket(address_family(address), socket.SOCK_STREAM)
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tcp.bind((address, port))
             return tcp
@@ -135,7 +135,8 @@ def remove_stale() -> None:
             _ip("netns", "delete", path.name)
 
 
-def _family(address: str) -> socket.AddressFamily:
+def address_family(address: str) -> socket.AddressFamily:
+    """Returns the family of an address."""
     return socket.AF_INET6 if is_ipv6(address) else socket.AF_INET
 
 

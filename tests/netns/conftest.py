@@ -43,6 +43,13 @@ def network() -> Iterator[Network]:
         yield network
 
 
+@pytest.fixture(params=["pinhole", "nat66", "nptv6"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Returns each mode of IPv6 in turn."""
+    mode: str = request.param
+    return mode
+
+
 @pytest.fixture
 def gateway(network: Network, request: pytest.FixtureRequest) -> Iterator[Gateway]:
     """Yields the gateway, ready, on the network's router; the mark `configured` gives it keys."""

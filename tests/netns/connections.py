@@ -16,7 +16,7 @@ from nat_table.binding import Binding, Kind
 from nat_table.changes import Opened
 from nat_table.endpoint import Endpoint, Transport
 from rules.settings import Settings
-from tests.lab.namespace import Namespace
+from tests.lab.namespace import Namespace, address_family
 from tests.lab.network import EXTERNAL, EXTERNAL_INTERFACE, INTERNAL_INTERFACE, PHONE_1
 from tests.netns.kernel import PINHOLE
 
@@ -33,8 +33,7 @@ def tcp_socket(
     """Binds a TCP socket inside the namespace, a transparent one to anybody's endpoint."""
 
     def bind() -> socket.socket:
-        family = socket.AF_INET6 if ":" in source.address else socket.AF_INET
-        tcp = socket.socket(family, socket.SOCK_STREAM)
+        tcp = socket.socket(address_family(source.address), socket.SOCK_STREAM)
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if is_transparent:
             tcp.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)

@@ -16,7 +16,7 @@ from scapy.layers.inet import IP, UDP, fragment
 from scapy.packet import Raw
 
 from nat_table.endpoint import Endpoint
-from tests.lab.namespace import Namespace
+from tests.lab.namespace import Namespace, address_family
 
 ETH_P_IP = 0x0800
 ETHERNET_HEADER = 14
@@ -73,7 +73,7 @@ def fragments(
 
 def send_raw(namespace: Namespace, packets: list[bytes], target: Endpoint) -> None:
     """Sends whole IP packets, in this order."""
-    family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
+    family = address_family(target.address)
     raw = namespace.call(lambda: socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW))
     with raw:
         for packet in packets:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv6Network
+
+import netfilterqueue
 
 from nat_table.behavior import Mode6
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Opened
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.prefix import PrefixTranslation
+from rules.settings import Settings
 from tests.lab.network import (
     EXTERNAL6,
     EXTERNAL_INTERFACE,
     LAN_ROUTED6,
     LAN_UNIQUE_LOCAL6,
+    Network,
 )
 from tests.netns.kernel import PINHOLE, POOL_PORT, SETTINGS, Peer
 
@@ -57,6 +63,46 @@ NPT = [
 """The rules of an administrator who translates prefixes himself."""
 
 Bind = Callable[..., Peer]
+
+IPV6_AND_UDP = 48
+
+
+@contextmanager
+def network_in(mode: str, rules: str) -> Iterator[Network]:
+    """Yields a network whose phones have addresses for a mode, and whose administrator has rules.
+
+    Whoever is outside finds the external prefix of NPTv6 behind the router.
+    """
+    with Network(lan6=LAN_ROUTED6 if mode == "pinhole" else LAN_UNIQUE_LOCAL6) as network:
+        network.wan.run("ip", "-6", "route", "add", str(PREFIXES[1]), "via", EXTERNAL6)
+        network.router.run("nft", "-f", "-", text=rules)
+        yield network
+
+
+@contextmanager
+def capturing(network: Network, settings: Settings) -> Iterator[list[bytes]]:
+    """Yields a list; in the end it has the payloads of what went to the queue, and let pass."""
+    captured: list[bytes] = []
+
+    def take(packet: netfilterqueue.Packet) -> None:
+        captured.append(packet.get_payload()[IPV6_AND_UDP:])
+        packet.accept()
+
+    queue = network.router.call(netfilterqueue.NetfilterQueue)
+    queue.bind(settings.queue_number, take)
+    try:
+        yield captured
+        time.sleep(0.1)
+        queue.run(block=False)
+    finally:
+        queue.unbind()
+
+
+def outside_of(mode: str, address: str) -> str:
+    """Returns the address that stands for a phone's."""
+    if mode == "nptv6":
+        return translated(address).binding.external.address
+    return EXTERNAL6 if mode == "nat66" else address
 
 
 def keys_of(mode: str) -> dict[str, object]:

@@ -13,9 +13,9 @@ from nat_table.endpoint import Endpoint
 from tests.alg.playbook import invite, sdp
 from tests.lab.agents import receive_all
 from tests.lab.gateway import Gateway
-from tests.lab.network import LAN_UNIQUE_LOCAL6, PHONE_1, SERVER, SERVER6, Network
+from tests.lab.network import PHONE_1, SERVER, SERVER6, Network
 from tests.netns.frames import send_raw
-from tests.netns.kernel6 import LOCAL_1, MASQUERADE6
+from tests.netns.kernel6 import LOCAL_1, MASQUERADE6, network_in
 
 pytestmark = pytest.mark.netns
 
@@ -24,8 +24,7 @@ WRONG = 0x1234
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    with Network(lan6=LAN_UNIQUE_LOCAL6) as network:
-        network.router.run("nft", "-f", "-", text=MASQUERADE6)
+    with network_in("nat66", MASQUERADE6) as network:
         yield network
 
 

@@ -15,7 +15,6 @@ from tests.lab.gateway import Gateway
 from tests.lab.network import (
     EXTERNAL6,
     LAN_ROUTED6,
-    LAN_UNIQUE_LOCAL6,
     REMOTE6_1,
     SERVER6,
     Network,
@@ -27,11 +26,11 @@ from tests.netns.kernel6 import (
     LOCAL_1,
     MASQUERADE6,
     NPT,
-    PREFIXES,
     ROUTED_1,
     Bind,
     keys_of,
-    translated,
+    network_in,
+    outside_of,
 )
 from tests.netns.test_gateway_process import check_refused
 
@@ -45,18 +44,9 @@ MTU = 1500
 HEADERS = 48
 
 
-@pytest.fixture(params=["pinhole", "nat66", "nptv6"])
-def mode(request: pytest.FixtureRequest) -> str:
-    mode: str = request.param
-    return mode
-
-
 @pytest.fixture
 def network(mode: str) -> Iterator[Network]:
-    with Network(lan6=LAN_ROUTED6 if mode == "pinhole" else LAN_UNIQUE_LOCAL6) as network:
-        network.wan.run("ip", "-6", "route", "add", str(PREFIXES[1]), "via", EXTERNAL6)
-        rules = MASQUERADE6 if mode == "nat66" else FIREWALL
-        network.router.run("nft", "-f", "-", text=rules)
+    with network_in(mode, MASQUERADE6 if mode == "nat66" else FIREWALL) as network:
         yield network
 
 
@@ -80,9 +70,7 @@ def test_A22_a_call_has_audio_both_ways(mode: str, network: Network, bind: Bind)
     with Gateway(network.router, **keys_of(mode)) as gateway:
         assert found(gateway) == mode
         came = passed(phone, register(me), server, Endpoint(SERVER6, 5060))
-        outside = EXTERNAL6 if mode == "nat66" else address
-        if mode == "nptv6":
-            outside = translated(address).binding.external.address
+        outside = outside_of(mode, address)
         assert f"Contact: <sip:alice@[{outside}]:5060>".encode() in came
         offer = invite(me, sdp(address, 4000))
         came = passed(phone, offer, server, Endpoint(SERVER6, 5060))

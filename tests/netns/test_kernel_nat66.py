@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import netfilterqueue
 import pytest
 
 from nat_table.behavior import Filtering
@@ -33,6 +32,7 @@ from tests.netns.kernel6 import (
     NPTV6,
     PREFIXES,
     Bind,
+    capturing,
     mapped,
     translated,
 )
@@ -247,22 +247,10 @@ def test_what_is_captured(network: Network, bind: Bind, settings: Settings) -> N
         change = translated(LOCAL_1, Kind.SIP)
     backend.commit([change, Admitted(change.binding, SERVER6)])
     phone, server, other = bind(LOCAL_1), bind(SERVER6), bind(LOCAL_2)
-    captured: list[bytes] = []
-
-    def take(packet: netfilterqueue.Packet) -> None:
-        captured.append(packet.get_payload()[48:])
-        packet.accept()
-
-    queue = network.router.call(netfilterqueue.NetfilterQueue)
-    queue.bind(settings.queue_number, take)
-    try:
+    with capturing(network, settings) as captured:
         phone.send(b"from a SIP socket", SERVER6, 4000)
         server.send(b"to a SIP socket", *change.binding.external)
         other.send(b"to a SIP port", SERVER6, 5060)
         other.send(b"not SIP", SERVER6, 4000)
-        time.sleep(0.1)
-        queue.run(block=False)
-    finally:
-        queue.unbind()
     assert captured == [b"from a SIP socket", b"to a SIP socket", b"to a SIP port"]
     server.expect(b"not SIP")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import netfilterqueue
 import pytest
 
 from nat_table.behavior import Filtering
@@ -14,9 +13,19 @@ from nat_table.binding import Kind
 from nat_table.changes import Admitted, Excluded
 from nat_table.endpoint import Endpoint, Transport
 from rules.backend import KernelBackend, Refusal
-from tests.lab.network import LAN_ROUTED6, REMOTE6_1, REMOTE6_2, SERVER6, Network
+from tests.lab.network import REMOTE6_1, REMOTE6_2, SERVER6, Network
 from tests.netns.kernel import closed, counted, install
-from tests.netns.kernel6 import FIREWALL, NAT66, ROUTED, ROUTED_1, ROUTED_2, Bind, routed
+from tests.netns.kernel6 import (
+    FIREWALL,
+    NAT66,
+    ROUTED,
+    ROUTED_1,
+    ROUTED_2,
+    Bind,
+    capturing,
+    network_in,
+    routed,
+)
 
 pytestmark = pytest.mark.netns
 
@@ -25,8 +34,7 @@ CUT = 0.3
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    with Network(lan6=LAN_ROUTED6) as network:
-        network.router.run("nft", "-f", "-", text=FIREWALL)
+    with network_in("pinhole", FIREWALL) as network:
         yield network
 
 
@@ -194,22 +202,10 @@ def test_what_is_captured(network: Network, backend: KernelBackend, bind: Bind) 
     change = routed(ROUTED_1, Kind.SIP)
     backend.commit([change, Admitted(change.binding, SERVER6)])
     phone, server, stranger = bind(ROUTED_1), bind(SERVER6), bind(REMOTE6_1)
-    captured: list[bytes] = []
-
-    def take(packet: netfilterqueue.Packet) -> None:
-        captured.append(packet.get_payload()[48:])
-        packet.accept()
-
-    queue = network.router.call(netfilterqueue.NetfilterQueue)
-    queue.bind(ROUTED.queue_number, take)
-    try:
+    with capturing(network, ROUTED) as captured:
         phone.send(b"out", SERVER6, 4000)
         server.send(b"in", ROUTED_1, 4000)
         stranger.send(b"refused", ROUTED_1, 4000)
         bind(ROUTED_2).send(b"to a SIP port", SERVER6, 5060)
-        time.sleep(0.1)
-        queue.run(block=False)
-    finally:
-        queue.unbind()
     assert captured == [b"out", b"in", b"to a SIP port"]
     assert phone.expect(b"refused") == (REMOTE6_1, 4000)

@@ -13,8 +13,6 @@ from nat_table.endpoint import Endpoint, Transport
 from rules.backend import Refusal
 from tests.lab.network import (
     EXTERNAL6,
-    LAN_ROUTED6,
-    LAN_UNIQUE_LOCAL6,
     REMOTE6_1,
     SERVER6,
     Network,
@@ -28,7 +26,7 @@ from tests.netns.connections import (
     listening,
 )
 from tests.netns.kernel import PINHOLE, POOL_PORT, counted, install
-from tests.netns.kernel6 import FIREWALL, LOCAL_1, MASQUERADE6, NAT66, ROUTED, ROUTED_1
+from tests.netns.kernel6 import FIREWALL, LOCAL_1, MASQUERADE6, NAT66, ROUTED, ROUTED_1, network_in
 
 pytestmark = pytest.mark.netns
 
@@ -43,15 +41,13 @@ CONTACT = Endpoint(EXTERNAL6, POOL_PORT)
 
 @pytest.fixture
 def masqueraded() -> Iterator[Network]:
-    with Network(lan6=LAN_UNIQUE_LOCAL6) as network:
-        network.router.run("nft", "-f", "-", text=MASQUERADE6)
+    with network_in("nat66", MASQUERADE6) as network:
         yield network
 
 
 @pytest.fixture
 def routed() -> Iterator[Network]:
-    with Network(lan6=LAN_ROUTED6) as network:
-        network.router.run("nft", "-f", "-", text=FIREWALL)
+    with network_in("pinhole", FIREWALL) as network:
         yield network
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import socket
 import subprocess
@@ -134,4 +133,4 @@ def drain(stream: Stream) -> bytes:
 
 
 def states(gateway: Gateway) -> list[str]:
-    return [row["state"] for row in json.loads(gateway.show("connections", "--json"))]
+    return [row["state"] for row in gateway.show_connections()]

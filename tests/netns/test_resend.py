@@ -16,7 +16,7 @@ from alg.packet import decode_packet, encode_packet
 from nat_table.binding import Kind
 from nat_table.changes import Admitted, Opened
 from rules.settings import Settings
-from tests.lab.network import EXTERNAL6, LAN_ROUTED6, LAN_UNIQUE_LOCAL6, SERVER6, Network
+from tests.lab.network import SERVER6, Network
 from tests.netns.kernel import Peer, install
 from tests.netns.kernel6 import (
     FIREWALL,
@@ -24,11 +24,11 @@ from tests.netns.kernel6 import (
     MASQUERADE6,
     NAT66,
     NPTV6,
-    PREFIXES,
     ROUTED,
     ROUTED_1,
     Bind,
     mapped,
+    network_in,
     routed,
     translated,
 )
@@ -52,9 +52,7 @@ def site(request: pytest.FixtureRequest) -> tuple[Settings, str, Callable[[], Op
 @pytest.fixture
 def network(site: tuple[Settings, str, Callable[[], Opened]]) -> Iterator[Network]:
     settings, rules, _ = site
-    with Network(lan6=LAN_ROUTED6 if settings is ROUTED else LAN_UNIQUE_LOCAL6) as network:
-        network.wan.run("ip", "-6", "route", "add", str(PREFIXES[1]), "via", EXTERNAL6)
-        network.router.run("nft", "-f", "-", text=rules)
+    with network_in(settings.mode6.value, rules) as network:
         yield network
 
 

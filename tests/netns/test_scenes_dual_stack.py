@@ -9,11 +9,11 @@ import pytest
 from nat_table.endpoint import Endpoint
 from tests.lab.agents import wait_until
 from tests.lab.gateway import Gateway
-from tests.lab.network import EXTERNAL, LAN_ROUTED6, REMOTE6_1, Network
+from tests.lab.network import EXTERNAL, REMOTE6_1, Network
 from tests.lab.sdp import media_endpoint
 from tests.lab.site import Site
 from tests.netns.calls import check_audio, media_is_released
-from tests.netns.kernel6 import FIREWALL, ROUTED_1, ROUTED_2, Bind
+from tests.netns.kernel6 import FIREWALL, ROUTED_1, ROUTED_2, Bind, network_in
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
@@ -32,8 +32,7 @@ ANAT = (
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    with Network(lan6=LAN_ROUTED6) as network:
-        network.router.run("nft", "-f", "-", text=FIREWALL)
+    with network_in("pinhole", FIREWALL) as network:
         yield network
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
@@ -86,7 +85,7 @@ def test_a69_senders_to_whom_there_is_no_way_back_are_no_firewall(
     time.sleep(CHECK_INTERVAL)
     with connect(network, Endpoint(PHONE_1, 40000)) as line:
         line.exchange()
-        assert json.loads(gateway.show("connections", "--json"))
+        assert gateway.show_connections()
 
 
 @pytest.mark.parametrize("on_failure", ["pass", "hold"])

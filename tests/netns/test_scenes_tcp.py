@@ -6,7 +6,6 @@ tests/alg/io, the rules in test_kernel_tcp.py.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -39,16 +38,6 @@ CALLER = Endpoint(SERVER, 33333)
 TLS = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
 
-def connections(gateway: Gateway) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = json.loads(gateway.show("connections", "--json"))
-    return rows
-
-
-def counted(gateway: Gateway, reason: str) -> int:
-    rows = json.loads(gateway.show("reasons", "--json"))
-    return next(int(row["count"]) for row in rows if row["reason"] == reason)
-
-
 def test_both_ends_see_each_other_as_through_a_nat(network: Network, gateway: Gateway) -> None:
     with connect(network) as line:
         assert line.server.peer == Endpoint(EXTERNAL, PHONE.port)
@@ -57,7 +46,7 @@ def test_both_ends_see_each_other_as_through_a_nat(network: Network, gateway: Ga
         assert via_sent_by(asked["Via"]) == line.server.peer
         assert uri_endpoint(asked["Contact"].strip("<>")) == line.server.peer
         assert via_sent_by(answered["Via"]) == PHONE
-        [row] = connections(gateway)
+        [row] = gateway.show_connections()
         assert row.pop("age", None) is not None
         assert row == {
             "phone": str(PHONE),
@@ -67,7 +56,7 @@ def test_both_ends_see_each_other_as_through_a_nat(network: Network, gateway: Ga
             "to_phone": 1,
             "state": "sip",
         }
-    assert wait_until(lambda: connections(gateway) == [], 5.0)
+    assert wait_until(lambda: gateway.show_connections() == [], 5.0)
 
 
 def test_two_phones_with_the_same_port_have_mappings_of_their_own(
@@ -105,7 +94,7 @@ def test_a_server_that_connects_to_the_contact_reaches_the_phone(
         assert uri_endpoint(asked.uri) == CONTACT
         line.phone.send(answer(asked))
         line.server.expect()
-        [row] = connections(gateway)
+        [row] = gateway.show_connections()
         assert (row["phone"], row["server"], row["mapping"]) == (
             str(CONTACT),
             str(CALLER),
@@ -155,7 +144,7 @@ def test_a_server_that_does_not_listen_resets_the_phone(network: Network, gatewa
     with tcp_socket(network.lan, PHONE) as phone, pytest.raises(ConnectionResetError):
         phone.connect(PROXY)
         phone.recv(1)
-    assert wait_until(lambda: counted(gateway, "unreachable") == 1, 5)
+    assert wait_until(lambda: gateway.show_reasons()["unreachable"] == 1, 5)
     assert wait_until(lambda: gateway.show_mappings() == [], 5)
 
 
@@ -188,12 +177,12 @@ def test_a81_a88_another_protocol_passes_as_it_is_and_opens_nothing(
         line.server.expect_octets(hostile)
         line.server.send(octets)
         line.phone.expect_octets(octets)
-        [row] = connections(gateway)
+        [row] = gateway.show_connections()
         assert (row["state"], row["mapping"]) == ("opaque", None)
         assert gateway.show_mappings() == []
         check_refused(network.wan, CALLER, Endpoint(EXTERNAL, CONTACT.port))
         check_refused(network.wan, CALLER, Endpoint(EXTERNAL, PHONE.port))
-    assert counted(gateway, "opaque") == 1
+    assert gateway.show_reasons()["opaque"] == 1
 
 
 def test_a_call_over_tcp_has_media_mappings_as_any_other(
@@ -231,7 +220,7 @@ def test_ends_that_call_each_other_at_the_same_moment_are_one_connection(
         line = Line(Stream(phone), Stream(server))
         asked, _ = line.exchange()
         assert via_sent_by(asked["Via"]) == mapping
-        assert len(connections(gateway)) == 1
+        assert len(gateway.show_connections()) == 1
 
 
 def test_a_dial_that_meets_the_other_ends_own_is_one_connection(
@@ -248,7 +237,7 @@ def test_a_dial_that_meets_the_other_ends_own_is_one_connection(
         server.connect(mapping)
         asked, _ = Line(Stream(phone), Stream(server)).exchange()
         assert via_sent_by(asked["Via"]) == mapping
-        assert len(connections(gateway)) == 1
+        assert len(gateway.show_connections()) == 1
 
 
 DEAF = """
@@ -274,7 +263,7 @@ def test_beyond_the_limit_connections_are_reset_and_counted(
         ):
             refused.recv(1)
         other.exchange()
-    assert counted(gateway, "connection-limit") == 1
+    assert gateway.show_reasons()["connection-limit"] == 1
 
 
 @pytest.mark.configured(max_mappings_per_host=1)
@@ -286,7 +275,7 @@ def test_beyond_a_hosts_mappings_connections_pass_as_they_are(
         second.phone.send(octets)
         second.server.expect_octets(octets)
         assert second.server.peer.address == EXTERNAL
-    assert counted(gateway, "quota") == 1
+    assert gateway.show_reasons()["quota"] == 1
 
 
 def test_what_was_not_diverted_is_refused(network: Network, gateway: Gateway) -> None:
@@ -294,7 +283,7 @@ def test_what_was_not_diverted_is_refused(network: Network, gateway: Gateway) ->
     with tcp_socket(network.router, local) as stray, pytest.raises(ConnectionResetError):
         stray.connect(("127.0.0.1", 15060))
         stray.recv(1)
-    assert counted(gateway, "not-diverted") == 1
+    assert gateway.show_reasons()["not-diverted"] == 1
 
 
 def test_a_remote_that_nobody_has_dealt_with_is_kept_out(
@@ -305,7 +294,7 @@ def test_a_remote_that_nobody_has_dealt_with_is_kept_out(
         stranger.settimeout(0.7)
         with pytest.raises((TimeoutError, ConnectionRefusedError)):
             stranger.connect(mapping)
-    assert wait_until(lambda: counted(gateway, "refused-signalling") > 0, 3.0)
+    assert wait_until(lambda: gateway.show_reasons()["refused-signalling"] > 0, 3.0)
 
 
 def reset(stream: Stream) -> None:

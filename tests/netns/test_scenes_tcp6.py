@@ -17,7 +17,6 @@ from tests.lab.carrier import TcpCarrier
 from tests.lab.gateway import Gateway
 from tests.lab.message import uri_endpoint, via_sent_by
 from tests.lab.network import (
-    EXTERNAL6,
     LAN_ROUTED6,
     LAN_UNIQUE_LOCAL6,
     SERVER6,
@@ -26,8 +25,7 @@ from tests.lab.network import (
 from tests.lab.sdp import media_endpoint
 from tests.lab.site import Site
 from tests.netns.connections import connected, listening
-from tests.netns.kernel6 import FIREWALL, MASQUERADE6, PREFIXES, ROUTED, keys_of, translated
-from tests.netns.test_scenes_tcp import connections
+from tests.netns.kernel6 import FIREWALL, MASQUERADE6, ROUTED, keys_of, network_in, outside_of
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
@@ -52,18 +50,10 @@ table ip6 admin_input {{
 """
 
 
-@pytest.fixture(params=["pinhole", "nat66", "nptv6"])
-def mode(request: pytest.FixtureRequest) -> str:
-    mode: str = request.param
-    return mode
-
-
 @pytest.fixture
 def network(mode: str) -> Iterator[Network]:
-    with Network(lan6=LAN_ROUTED6 if mode == "pinhole" else LAN_UNIQUE_LOCAL6) as network:
-        network.wan.run("ip", "-6", "route", "add", str(PREFIXES[1]), "via", EXTERNAL6)
-        rules = (FIREWALL + MASQUERADE6 if mode == "nat66" else FIREWALL) + ROUTERS_OWN
-        network.router.run("nft", "-f", "-", text=rules)
+    rules = (FIREWALL + MASQUERADE6 if mode == "nat66" else FIREWALL) + ROUTERS_OWN
+    with network_in(mode, rules) as network:
         yield network
 
 
@@ -77,13 +67,6 @@ def gateway(mode: str, network: Network) -> Iterator[Gateway]:
 def site(mode: str, network: Network, gateway: Gateway) -> Iterator[Site]:
     with _site(mode, network) as site:
         yield site
-
-
-def outside_of(mode: str, address: str) -> str:
-    """Returns the address that stands for a phone's."""
-    if mode == "nptv6":
-        return translated(address).binding.external.address
-    return EXTERNAL6 if mode == "nat66" else address
 
 
 def test_a_call_over_tcp_has_audio_both_ways(
@@ -100,7 +83,7 @@ def test_a_call_over_tcp_has_audio_both_ways(
     assert media_endpoint(arrived.body).address == outside
     with site.talk(phone, arrived, site.server_media_1) as talk:
         assert talk.flows_on()
-        [row] = connections(gateway)
+        [row] = gateway.show_connections()
         assert (row["server"], row["mapping"]) == (f"[{SERVER6}]:5060", str(arrived.source))
         assert (row["phone"] == row["mapping"]) is (mode == "pinhole")
     site.hang_up(phone, server, sent)
@@ -138,7 +121,7 @@ def test_conntrack_finds_nothing_invalid_on_either_side_of_the_relay(
             while came < BULK:
                 came += len(receiver.recv(1 << 20))
             sending.join()
-        assert connections(gateway)[0]["state"] == "opaque"
+        assert gateway.show_connections()[0]["state"] == "opaque"
         rules = network.router.run("nft", "list", "table", "ip6", "admin_input")
     assert re.findall(r"invalid counter packets (\d+)", rules) == ["0", "0"]
 
@@ -153,7 +136,7 @@ def test_connections_pass_while_the_daemon_is_down(
         gateway.start()
     with _site(mode, network) as site:
         site.register(site.phone_1)
-        assert connections(gateway)
+        assert gateway.show_connections()
     assert gateway.stop() == 0
 
 

@@ -6,7 +6,6 @@ would take the end of the connection, right after the call, for a failure (-reco
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -88,6 +87,6 @@ def test_a_sip_stack_is_called_at_its_contact(
 
 def check_relayed(gateway: Gateway, calls: int) -> None:
     """Checks that the INVITE and the 200 of every call at least were rewritten, and none left."""
-    counts = {row["reason"]: row["count"] for row in json.loads(gateway.show("reasons", "--json"))}
+    counts = gateway.show_reasons()
     assert counts["rewritten"] >= 2 * calls
     assert counts["opaque"] == counts["malformed"] == counts["error"] == 0

@@ -69,9 +69,7 @@ async def test_a72_keepalives_pass_at_once_and_are_nobodys_business() -> None:
 async def test_an_end_is_handed_on_while_the_other_direction_goes_on(is_phone_first: bool) -> None:
     owner = Recorder()
     async with wired(owner) as wire:
-        first, second = wire.phone, wire.server
-        if not is_phone_first:
-            first, second = second, first
+        first, second = wire.ends(is_phone_first=is_phone_first)
         await first.send(OPTIONS)
         first.finish()
         assert await second.receive(len(OPTIONS)) == OPTIONS.upper()
@@ -101,9 +99,7 @@ async def test_the_rest_of_a_message_that_was_never_whole_goes_on_as_it_is() -> 
 async def test_a_reset_is_handed_on_as_a_reset(is_phone_first: bool) -> None:
     owner = Recorder()
     async with wired(owner) as wire:
-        first, second = wire.phone, wire.server
-        if not is_phone_first:
-            first, second = second, first
+        first, second = wire.ends(is_phone_first=is_phone_first)
         reset_on_close(first.socket)
         first.socket.close()
         with pytest.raises(ConnectionResetError):

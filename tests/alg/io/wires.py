@@ -99,6 +99,10 @@ class Wire:
     pair: Pair
     forgotten: list[Pair]
 
+    def ends(self, *, is_phone_first: bool) -> tuple[End, End]:
+        """Returns both ends in either order."""
+        return (self.phone, self.server) if is_phone_first else (self.server, self.phone)
+
     async def wait_until_over(self) -> None:
         async with asyncio.timeout(TIMEOUT):
             while not self.forgotten:
