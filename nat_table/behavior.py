@@ -74,6 +74,12 @@ class Behavior:
     flow_timeout: float = 300.0
     """How long a binding outlives the last packet when nothing was signalled (RFC 4787 REQ-5)."""
 
+    @property
+    def max_leases(self) -> int:
+        """The most bindings that clients may ask for, all together: what calls need is left."""
+        low, high = self.pool
+        return min(self.max_mappings, high - low + 1) // 2
+
     def __post_init__(self) -> None:
         low, high = self.pool
         if not 1024 <= low <= high <= 65535:

@@ -23,13 +23,16 @@ class Kind(enum.Enum):
     MEDIA = "media"
     """Whatever runs over TCP (MSRP, BFCP, T.38, framed RTP)."""
 
+    ANY = "any"
+    """What a client asked for without saying what it is for (PCP, NAT-PMP, UPnP)."""
+
 
 class Owner(NamedTuple):
     """Who keeps a binding alive.
 
-    `scope` is "call", "registration", "connection" (an open TCP connection) or "flow" (plain
-    signalling traffic, kept like any UDP mapping); `call_id` and `tag` tell owners of one scope
-    apart and may be empty.
+    `scope` is "call", "registration", "connection" (an open TCP connection), "flow" (plain
+    signalling traffic, kept like any UDP mapping) or "lease" (`nat_table.lease`); `call_id` and
+    `tag` tell owners of one scope apart and may be empty.
     """
 
     scope: str
@@ -51,16 +54,28 @@ class Binding:
         return hash(self.internal)
 
 
+class Permit(NamedTuple):
+    """Remotes that a client lets in by itself: a network, "" for all; a port, 0 for all."""
+
+    network: str = ""
+    port: int = 0
+
+
+ANYONE = Permit()
+
+
 @dataclass(frozen=True, slots=True)
 class Pinhole:
     """One owner's claim on a binding, until `expires_at` (seconds).
 
-    `remotes` are the peers that signalling has named to the owner so far, the latest first.
+    `remotes` are the peers that signalling has named to the owner so far, the latest first: what
+    they may do is the filtering policy's. `permits` let remotes in whatever that policy is.
     """
 
     owner: Owner
     expires_at: float
     remotes: tuple[Endpoint, ...] = ()
+    permits: tuple[Permit, ...] = ()
 
 
 class MediaPair(NamedTuple):

@@ -1,15 +1,15 @@
 """What a call did to the table: the only thing that `rules` and a store consume.
 
 Every change carries what is needed to undo it, so that the table can be put back when the kernel
-refuses a commit (`NatTable.revert`). `Admitted` and `Excluded` follow from the others: they spare
-the kernel side from counting which remote addresses the pinholes of a binding share.
+refuses a commit (`NatTable.revert`). `Admitted` and `Excluded`, `Permitted` and `Forbidden` follow
+from the others: they spare the kernel side from counting what the pinholes of a binding share.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nat_table.binding import Binding, Pinhole
+from nat_table.binding import Binding, Permit, Pinhole
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,14 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Turned:
+    """A binding has become one of another kind; `before` differs in nothing else."""
+
+    binding: Binding
+    before: Binding
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """The first pinhole of a binding has named this remote address."""
 
@@ -56,4 +64,20 @@ class Excluded:
     address: str
 
 
-Change = Opened | Refreshed | Closed | Admitted | Excluded
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """The first pinhole of a binding has this permit."""
+
+    binding: Binding
+    permit: Permit
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """The last pinhole of a binding that had this permit has it no longer."""
+
+    binding: Binding
+    permit: Permit
+
+
+Change = Opened | Refreshed | Closed | Turned | Admitted | Excluded | Permitted | Forbidden

@@ -13,6 +13,18 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+_PRIVATE = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+
 
 class Transport(enum.Enum):
     """A transport protocol; the value is its IP protocol number."""
@@ -55,6 +67,13 @@ def is_one_family(one: Endpoint, other: Endpoint) -> bool:
 def of_one_family(addresses: Iterable[str], *, of_ipv6: bool) -> tuple[str, ...]:
     """Returns the addresses of IPv6, or those of IPv4."""
     return tuple(each for each in addresses if is_ipv6(each) is of_ipv6)
+
+
+@lru_cache(1024)
+def is_private(address: str) -> bool:
+    """Whether an address is of a site, a carrier or a link (RFC 1918, 4193, 6598, 4291 §2.5.6)."""
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in network for network in _PRIVATE)
 
 
 Socket = tuple[Transport, Endpoint]

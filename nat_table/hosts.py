@@ -6,13 +6,20 @@ Nothing is kept of a host that has no binding and has opened none within the las
 from __future__ import annotations
 
 import zlib
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 
+from nat_table.behavior import Behavior
+from nat_table.binding import ANYONE
+from nat_table.changes import Change, Forbidden, Permitted
 from nat_table.endpoint import is_ipv6, of_one_family
 from nat_table.prefix import PrefixTranslation
+from nat_table.refusal import NoFreePort, QuotaExceeded, RateExceeded
 
 _WINDOW = 1.0  # seconds
+
+MAX_FILTERS, MAX_FILTERS_PER_HOST = 512, 64
+"""The most permits for less than everybody: the kernel takes 30 us longer for each at a commit."""
 
 
 class Hosts:
@@ -24,22 +31,35 @@ class Hosts:
     were made, that may be elsewhere (RFC 4787 REQ-2, "paired").
     """
 
-    __slots__ = ("_addresses", "_counts", "_elsewhere", "_opened", "_recent", "_translation")
+    __slots__ = (
+        *("_addresses", "_behavior", "_counts", "_elsewhere", "_filters", "_leased"),
+        *("_opened", "_recent", "_translation"),
+    )
 
     def __init__(
-        self, external_addresses: Sequence[str], translation: PrefixTranslation | None = None
+        self,
+        external_addresses: Sequence[str],
+        behavior: Behavior,
+        translation: PrefixTranslation | None = None,
     ) -> None:
+        self._behavior = behavior
         self._addresses: dict[bool, tuple[str, ...]] = {
             of_ipv6: of_one_family(external_addresses, of_ipv6=of_ipv6) for of_ipv6 in (False, True)
         }
         self._translation = translation
         self._counts: dict[str, int] = {}
         self._elsewhere: dict[str, str] = {}
+        self._filters: Counter[str] = Counter()
+        self._leased = 0
         self._opened: deque[tuple[float, str]] = deque()  # when and by whom, within the window
         self._recent: dict[str, int] = {}  # how often each is in there
 
     def external_address(self, host: str) -> str | None:
-        """Returns the external address of a host; None where it has none."""
+        """Returns the external address of a host; None where it has none.
+
+        Where that one has no port left, binding is refused: another address would let a call's
+        signalling and its media come from two.
+        """
         return self._elsewhere.get(host) or self._usual_address(host)
 
     def may_be_behind(self, external_address: str, host: str) -> bool:
@@ -66,6 +86,38 @@ class Hosts:
         else:
             del self._counts[host]
             self._elsewhere.pop(host, None)
+
+    def count_leases(self, host: str, leased: int, changes: Iterable[Change]) -> None:
+        """Counts by how many the mappings are more, or fewer, that clients have asked for.
+
+        Counts also what a host's mappings get or lose of permits for less than everybody.
+        """
+        self._leased += leased
+        for change in changes:
+            if isinstance(change, Permitted | Forbidden) and change.permit != ANYONE:
+                self._filters[host] += 1 if isinstance(change, Permitted) else -1
+        if host in self._filters and not self._filters[host]:
+            del self._filters[host]
+
+    def check_leases(self, host: str) -> None:
+        """Raises QuotaExceeded for too many filters, NoFreePort for too many leases in all."""
+        if self._filters[host] > MAX_FILTERS_PER_HOST or self._filters.total() > MAX_FILTERS:
+            raise QuotaExceeded(f"{host} has {self._filters[host]} filters")
+        if self._leased > self._behavior.max_leases:
+            raise NoFreePort(f"clients have {self._leased - 1} mappings, the rest is for calls")
+
+    def check_quotas(self, host: str, wanted: int, total: int, now: float) -> None:
+        """Raises QuotaExceeded or RateExceeded where the host may not open so many bindings more.
+
+        `total` is how many there are of all hosts.
+        """
+        if self.count(host) + wanted > self._behavior.max_mappings_per_host:
+            raise QuotaExceeded(f"{host} has {self.count(host)} mappings")
+        if total + wanted > self._behavior.max_mappings:
+            raise QuotaExceeded(f"the table has {total} mappings")
+        recent = self.recent(host, now)
+        if recent + wanted > self._behavior.max_new_per_second:
+            raise RateExceeded(f"{host} has opened {recent} mappings within a second")
 
     def recent(self, host: str, now: float) -> int:
         """Returns how many bindings a host has opened within the last second."""

@@ -39,7 +39,7 @@ class Rng(Protocol):
 class Ports(Protocol):
     """What the table asks of the ports of an external address."""
 
-    def take(self, owners: Sequence[Endpoint], now: float) -> int | None:
+    def take(self, owners: Sequence[Endpoint], now: float, wanted: int | None = None) -> int | None:
         """Takes consecutive ports, as the owners' are; returns the first, or None."""
 
     def claim(self, port: int, owner: Endpoint, now: float) -> bool:
@@ -47,6 +47,9 @@ class Ports(Protocol):
 
     def release(self, port: int, owner: Endpoint, now: float) -> None:
         """Gives a taken port back."""
+
+    def withhold(self, owner: Endpoint) -> None:
+        """Keeps what the owner has given back from itself too, while the quarantine lasts."""
 
     def undo_take(self, port: int) -> None:
         """Undoes the latest `take` or `claim`."""
@@ -75,17 +78,19 @@ class PortPool:
         self._holds: dict[int, int] = {}  # port -> how many of its holds are still to leave
         self._former: dict[Endpoint, int] = {}  # last owner -> the port held for it
 
-    def take(self, owners: Sequence[Endpoint], now: float) -> int | None:
+    def take(self, owners: Sequence[Endpoint], now: float, wanted: int | None = None) -> int | None:
         """Takes consecutive ports for endpoints whose own ports are consecutive.
 
-        Returns the first port, or None where no such run is free. Prefers what is held for the
-        first owner, then its own port number (RFC 4787 §4.2.1), then any run of the same parity
-        (REQ-4) in the pool.
+        Returns the first port, or None where no such run is free. Prefers the run that is wanted,
+        then what is held for the first owner, then its own port number (RFC 4787 §4.2.1), then any
+        run of the same parity (REQ-4) in the pool.
         """
         self.end_quarantine(now)
         former, own = self._former.get(owners[0]), owners[0].port
         first: int | None
-        if former is not None and self._is_open_to(owners, former):
+        if wanted is not None and self._is_open_to(owners, wanted):
+            first = wanted
+        elif former is not None and self._is_open_to(owners, former):
             first = former
         elif self._behavior.preserve_ports and self._is_open_to(owners, own):
             first = own
@@ -110,6 +115,10 @@ class PortPool:
         self._holds[port] = self._holds.get(port, 0) + 1
         self._former[owner] = port
         self._leaving.append((now + self._behavior.quarantine_timeout, port, owner))
+
+    def withhold(self, owner: Endpoint) -> None:
+        """Holds the port that was held for the owner for nobody."""
+        self._former.pop(owner, None)
 
     def undo_take(self, port: int) -> None:
         """Puts a taken port back to what it was: free, or held for its owner."""
@@ -183,7 +192,7 @@ class OwnPorts:
 
     __slots__ = ()
 
-    def take(self, owners: Sequence[Endpoint], now: float) -> int | None:
+    def take(self, owners: Sequence[Endpoint], now: float, wanted: int | None = None) -> int | None:
         """Returns the first owner's port; None where the row goes below 1024 or above 65535."""
         first = owners[0].port
         return first if _FIRST_PORT <= first <= _END - len(owners) else None
@@ -194,6 +203,9 @@ class OwnPorts:
 
     def release(self, port: int, owner: Endpoint, now: float) -> None:
         """Does nothing: nobody else could have the port."""
+
+    def withhold(self, owner: Endpoint) -> None:
+        """Does nothing."""
 
     def undo_take(self, port: int) -> None:
         """Does nothing."""

@@ -13,13 +13,19 @@ from typing import TypedDict
 
 from nat_table.binding import Binding, Pinhole
 from nat_table.endpoint import render_endpoint
+from nat_table.lease import LEASE, NEVER, source_of
 from nat_table.table import NatTable
 
 Row = tuple[Binding, tuple[Pinhole, ...]]
 """A binding and its pinholes."""
 
 # By owner's scope, strongest first.
-_STATES = {"call": "call", "registration": "registered", "connection": "connected"}
+_STATES = {
+    "call": "call",
+    "registration": "registered",
+    "connection": "connected",
+    LEASE: "leased",
+}
 _STRENGTH = {scope: -rank for rank, scope in enumerate(_STATES, start=-len(_STATES))}
 
 
@@ -33,7 +39,8 @@ class MappingRow(TypedDict):
     remote: str | None
     call_id: str | None
     state: str
-    expires_in: float
+    source: str
+    expires_in: float | None
 
 
 def snapshot(table: NatTable) -> list[Row]:
@@ -71,7 +78,8 @@ def mapping_row(binding: Binding, pinholes: Sequence[Pinhole], now: float) -> Ma
     """Returns the row of a binding.
 
     The strongest owner speaks for it: a call before a registration before mere traffic, and among
-    equals the one that stays longest. `expires_in` is when the last pinhole ends, to 0.1 s.
+    equals the one that stays longest. `expires_in` is when the last pinhole ends, to 0.1 s, or None
+    where it never does.
     """
     ranked = sorted(
         pinholes, key=lambda p: (_STRENGTH.get(p.owner.scope, 0), p.expires_at), reverse=True
@@ -87,5 +95,11 @@ def mapping_row(binding: Binding, pinholes: Sequence[Pinhole], now: float) -> Ma
         "remote": remote and render_endpoint(remote),
         "call_id": owner.call_id if owner.scope == "call" else None,
         "state": _STATES.get(owner.scope, "open"),
-        "expires_in": round(max(0.0, last_deadline - now), 1),
+        "source": source_of(pinholes).value,
+        "expires_in": seconds_left(last_deadline, now),
     }
+
+
+def seconds_left(expires_at: float, now: float) -> float | None:
+    """Returns the time until a deadline to 0.1 s, None where there is no end."""
+    return None if expires_at >= NEVER else round(max(0.0, expires_at - now), 1)

@@ -2,8 +2,7 @@
 
 A binding is found by its internal and by its external endpoint, in one dictionary get each; nothing
 outside this file touches either index. Every call that changes something notes a `Change`; whoever
-drives the table takes them (`take_changes`), gives them to the kernel, and puts the table back
-(`revert`) where the kernel refuses.
+drives the table takes them (`take_changes`), and puts it back where the kernel refuses (`revert`).
 """
 
 from __future__ import annotations
@@ -12,20 +11,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from nat_table.behavior import Behavior
-from nat_table.binding import Binding, Kind, MediaPair, Owner, Pinhole
-from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Refreshed
+from nat_table.binding import Binding, Kind, MediaPair, Owner, Permit, Pinhole
+from nat_table.changes import Change, Closed, Opened, Refreshed, Turned
 from nat_table.endpoint import UDP, Endpoint, Transport
 from nat_table.entry import Entry
 from nat_table.hosts import Hosts
 from nat_table.ports import Ports, Rng
 from nat_table.prefix import PrefixTranslation
-from nat_table.refusal import (
-    BindRefused,
-    NoExternalAddress,
-    NoFreePort,
-    QuotaExceeded,
-    RateExceeded,
-)
+from nat_table.refusal import BindRefused, NoExternalAddress, NoFreePort
 from nat_table.space import Space
 from nat_table.timers import Timers
 
@@ -49,34 +42,33 @@ class NatTable:
     ) -> None:
         if not external_addresses and translation is None:
             raise ValueError("a table needs an external address, or a translation of prefixes")
-        self._behavior = behavior
         self._udp, self._tcp = (
             Space(external_addresses, behavior, rng, is_translated=translation is not None)
             for _ in range(2)
         )
-        self._hosts = Hosts(external_addresses, translation)
+        self._hosts = Hosts(external_addresses, behavior, translation)
         self._changes: list[Change] = []
         self._timers = Timers()
 
     def __len__(self) -> int:
         return len(self._udp.by_internal) + len(self._tcp.by_internal)
 
-    def bindings(self) -> Iterator[Binding]:
-        """Iterates over the bindings that stand at the time of the call, UDP first."""
+    def bindings(self, *, only_leased: bool = False) -> Iterator[Binding]:
+        """Iterates over bindings, or leased ones, that stand at the time of the call; UDP first."""
         entries = (*self._udp.by_internal.values(), *self._tcp.by_internal.values())
-        return (entry.binding for entry in entries)
+        return (entry.binding for entry in entries if entry.leases or not only_leased)
 
     def count(self, internal_address: str) -> int:
         """Returns how many bindings a host has."""
         return self._hosts.count(internal_address)
 
     def external_address(self, internal_address: str) -> str | None:
-        """Returns the external address of a host: always the same one (RFC 4787 REQ-2), or None.
-
-        Where that one has no port left, binding is refused: another address would let a call's
-        signalling and its media come from two.
-        """
+        """Returns the external address of a host: always the same one (RFC 4787 REQ-2), or None."""
         return self._hosts.external_address(internal_address)
+
+    def check_leases(self, internal_address: str) -> None:
+        """Raises QuotaExceeded or NoFreePort where leases, or a host's filters, are too many."""
+        self._hosts.check_leases(internal_address)
 
     def look_up_internal(self, transport: Transport, endpoint: Endpoint) -> Binding | None:
         """Returns the binding of an internal endpoint."""
@@ -93,6 +85,11 @@ class NatTable:
         entry = self._entry(binding)
         return () if entry is None else entry.pinholes()
 
+    def is_leased(self, binding: Binding) -> bool:
+        """Tells whether a client asked for the binding, whoever else needs it."""
+        entry = self._entry(binding)
+        return entry is not None and entry.leases > 0
+
     def bind(
         self,
         transport: Transport,
@@ -103,35 +100,20 @@ class NatTable:
         now: float,
         expires_at: float,
         remotes: tuple[Endpoint, ...] = (),
+        permits: tuple[Permit, ...] = (),
         wanted: int | None = None,
     ) -> Binding:
         """Returns the endpoint's binding, kept for the owner until `expires_at` at least.
 
         A standing binding is reused as it is (RFC 4787 REQ-1), its deadline never shortened, its
-        remotes kept where none are given. A new one gets the port that is `wanted`, if it is free.
-        Raises NoFreePort, NoExternalAddress, QuotaExceeded or RateExceeded.
+        remotes and permits kept where none are given; only from ANY it turns into SIP. A new one
+        gets the port that is `wanted`, if it is free. Raises BindRefused.
         """
-        entry = (self._udp if transport is UDP else self._tcp).by_internal.get(internal)
-        if entry is None:
-            external = self._take(transport, (internal,), now, wanted)
-            pinhole = Pinhole(owner, expires_at, remotes)
-            return self._open(Binding(transport, internal, external, kind, now), pinhole)
-        before = entry.pinhole(owner)
-        if before is None:
-            self._move(entry, None, Pinhole(owner, expires_at, remotes))
-        elif before.expires_at < expires_at or (remotes and remotes != before.remotes):
-            deadline = max(before.expires_at, expires_at)
-            self._move(entry, before, Pinhole(owner, deadline, remotes or before.remotes))
-        return entry.binding
+        pinhole = Pinhole(owner, expires_at, remotes, permits)
+        return self._bind(transport, internal, kind, pinhole, now, wanted)
 
     def bind_pair(
-        self,
-        rtp: Endpoint,
-        rtcp: Endpoint,
-        owner: Owner,
-        *,
-        now: float,
-        expires_at: float,
+        self, rtp: Endpoint, rtcp: Endpoint, owner: Owner, *, now: float, expires_at: float
     ) -> MediaPair:
         """Binds the RTP and RTCP endpoints of one media stream: both, or neither.
 
@@ -142,45 +124,62 @@ class NatTable:
         return pair
 
     def bind_pairs(
-        self,
-        row: Sequence[Endpoint],
-        owner: Owner,
-        *,
-        now: float,
-        expires_at: float,
+        self, row: Sequence[Endpoint], owner: Owner, *, now: float, expires_at: float
     ) -> list[MediaPair]:
         """Binds RTP, RTCP, RTP, RTCP and so on (RFC 8866 §5.14, "port/count"): all, or none.
 
         Where the row's ports follow each other and none is bound yet, so do the external ones.
         Raises what `bind` does.
         """
-        standing, (first, *others) = self._udp.by_internal, row
-        is_run = all(
-            internal == (first.address, first.port + offset) and internal not in standing
-            for offset, internal in enumerate(others, 1)
-        )
         kinds = (Kind.RTP, Kind.RTCP)
-        if is_run and first not in standing:
-            address, port = self._take(UDP, row, now)
-            made = [
+        made = self.bind_row(UDP, row, kinds, owner, now=now, expires_at=expires_at)
+        return [MediaPair(*pair) for pair in zip(made[::2], made[1::2], strict=True)]
+
+    def bind_row(
+        self,
+        transport: Transport,
+        row: Sequence[Endpoint],
+        kinds: Sequence[Kind],
+        owner: Owner,
+        *,
+        now: float,
+        expires_at: float,
+        remotes: tuple[Endpoint, ...] = (),
+        permits: tuple[Permit, ...] = (),
+        wanted: int | None = None,
+    ) -> list[Binding]:
+        """Binds endpoints, whose kinds come again and again in this order: all, or none.
+
+        Where their ports follow each other and none is bound yet, so do the external ones, from the
+        one that is `wanted` if all are free, and media stays even or odd. Raises what `bind` does.
+        """
+        (host, port), standing = row[0], self._space(transport).by_internal
+        if wanted is not None and kinds[0] in (Kind.RTP, Kind.RTCP) and (wanted ^ port) & 1:
+            wanted = None
+        pinhole = Pinhole(owner, expires_at, remotes, permits)
+        members = list(zip(itertools.count(), row, itertools.cycle(kinds)))
+        if all(
+            internal == (host, port + offset) and internal not in standing
+            for offset, internal, _ in members
+        ):
+            address, first = self._take(transport, row, now, wanted)
+            return [
                 self._open(
-                    Binding(UDP, internal, Endpoint(address, port + offset), kind, now),
-                    Pinhole(owner, expires_at),
+                    Binding(transport, internal, Endpoint(address, first + offset), kind, now),
+                    pinhole,
                 )
-                for (offset, internal), kind in zip(enumerate(row), itertools.cycle(kinds))
+                for offset, internal, kind in members
             ]
-            return [MediaPair(*pair) for pair in zip(made[::2], made[1::2], strict=True)]
         mark = len(self._changes)
         try:
-            made = [
-                self.bind(UDP, each, kind, owner, now=now, expires_at=expires_at)
-                for each, kind in zip(row, itertools.cycle(kinds))
+            return [
+                self._bind(transport, internal, kind, pinhole, now, wanted and wanted + offset)
+                for offset, internal, kind in members
             ]
         except BindRefused:
             self.revert(self._changes[mark:])
             del self._changes[mark:]
             raise
-        return [MediaPair(*pair) for pair in zip(made[::2], made[1::2], strict=True)]
 
     def refresh(
         self,
@@ -188,20 +187,23 @@ class NatTable:
         owner: Owner,
         expires_at: float,
         remotes: tuple[Endpoint, ...] | None = None,
+        permits: tuple[Permit, ...] | None = None,
     ) -> None:
         """Moves the owner's deadline to exactly `expires_at`, earlier or later.
 
         Adds the pinhole where the owner has none; does nothing where the binding is gone. The
-        remotes stay as they are unless others, or none, are given.
+        remotes and permits stay as they are unless others, or none, are given.
         """
         entry = self._entry(binding)
         if entry is None:
             return
         before = entry.pinhole(owner)
-        if remotes is None:
-            remotes = () if before is None else before.remotes
-        if before is None or (before.expires_at, before.remotes) != (expires_at, remotes):
-            self._move(entry, before, Pinhole(owner, expires_at, remotes))
+        if before is not None:
+            remotes = before.remotes if remotes is None else remotes
+            permits = before.permits if permits is None else permits
+        after = Pinhole(owner, expires_at, remotes or (), permits or ())
+        if before != after:
+            self._move(entry, before, after)
 
     def close(self, binding: Binding, owner: Owner, now: float) -> None:
         """Drops the owner's pinhole; the binding closes with its last one."""
@@ -226,8 +228,7 @@ class NatTable:
 
     def next_deadline(self) -> float | None:
         """Returns the earliest deadline of any pinhole."""
-        claim = self._timers.first()
-        return None if claim is None else claim.due
+        return None if (claim := self._timers.first()) is None else claim.due
 
     def take_changes(self) -> list[Change]:
         """Returns what was changed since the last call, in order."""
@@ -246,11 +247,13 @@ class NatTable:
             binding = change.binding
             if isinstance(change, Opened):
                 self._remove(self._standing(binding))
-                self._ports(binding).undo_take(binding.external.port)
+                self.ports(binding).undo_take(binding.external.port)
                 self._hosts.undo_opened(binding.internal.address)
             elif isinstance(change, Closed):
-                self._ports(binding).undo_release(binding.external.port)
+                self.ports(binding).undo_release(binding.external.port)
                 self._insert(binding, change.pinholes)
+            elif isinstance(change, Turned):
+                self._standing(binding).binding = change.before
             elif isinstance(change, Refreshed):
                 self._put(self._standing(binding), change.after, change.before)
 
@@ -267,7 +270,7 @@ class NatTable:
         for space in (self._udp, self._tcp):
             for before, entry in space.move(old_address, new_address, now):
                 moved[before] = entry.binding
-                self._note_moved(before, entry)
+                self._changes += entry.moved(before)
         return moved
 
     def adopt(self, binding: Binding, pinhole: Pinhole, now: float) -> None:
@@ -293,46 +296,60 @@ class NatTable:
             raise ValueError(f"{external} is not free to stand for {internal}")
         self._insert(binding, (pinhole,))
 
-    def _space(self, transport: Transport) -> Space:
-        return self._udp if transport is UDP else self._tcp
-
-    def _ports(self, binding: Binding) -> Ports:
+    def ports(self, binding: Binding) -> Ports:
+        """Returns the ports of a binding's external address."""
         ports = self._space(binding.transport).ports(binding.external.address)
         assert ports is not None, binding
         return ports
 
+    def _space(self, transport: Transport) -> Space:
+        return self._udp if transport is UDP else self._tcp
+
     def _entry(self, binding: Binding) -> Entry | None:
         entry = self._space(binding.transport).by_internal.get(binding.internal)
-        if entry is None or entry.binding.external != binding.external:
-            return None
-        return entry
+        return entry if entry and entry.binding.external == binding.external else None
 
     def _standing(self, binding: Binding) -> Entry:
         return self._space(binding.transport).by_internal[binding.internal]
 
-    def _take(
+    def _bind(
         self,
         transport: Transport,
-        owners: Sequence[Endpoint],
+        internal: Endpoint,
+        kind: Kind,
+        pinhole: Pinhole,
         now: float,
-        wanted: int | None = None,
+        wanted: int | None,
+    ) -> Binding:
+        entry = (self._udp if transport is UDP else self._tcp).by_internal.get(internal)
+        if entry is None:
+            external = self._take(transport, (internal,), now, wanted)
+            return self._open(Binding(transport, internal, external, kind, now), pinhole)
+        if kind is Kind.SIP and entry.binding.kind is Kind.ANY:
+            self._changes += entry.turn(kind)
+        before = entry.pinhole(pinhole.owner)
+        if before is not None:
+            pinhole = Pinhole(
+                pinhole.owner,
+                max(before.expires_at, pinhole.expires_at),
+                pinhole.remotes or before.remotes,
+                pinhole.permits or before.permits,
+            )
+        if pinhole != before:
+            self._move(entry, before, pinhole)
+        return entry.binding
+
+    def _take(
+        self, transport: Transport, owners: Sequence[Endpoint], now: float, wanted: int | None
     ) -> Endpoint:
         """Returns the external endpoint of the first owner; the others' follow port by port."""
         host = owners[0].address
-        if self.count(host) + len(owners) > self._behavior.max_mappings_per_host:
-            raise QuotaExceeded(f"{host} has {self.count(host)} mappings")
-        if len(self) + len(owners) > self._behavior.max_mappings:
-            raise QuotaExceeded(f"the table has {len(self)} mappings")
-        recent = self._hosts.recent(host, now)
-        if recent + len(owners) > self._behavior.max_new_per_second:
-            raise RateExceeded(f"{host} has opened {recent} mappings within a second")
+        self._hosts.check_quotas(host, len(owners), len(self), now)
         address = self.external_address(host)
         ports = None if address is None else self._space(transport).ports(address)
         if address is None or ports is None:
             raise NoExternalAddress(f"{host} has no external address")
-        if wanted is not None and ports.claim(wanted, owners[0], now):
-            return Endpoint(address, wanted)
-        port = ports.take(owners, now)
+        port = ports.take(owners, now, wanted)
         if port is None:
             raise NoFreePort(f"{address} has no free {transport.label} port for {owners[0]}")
         return Endpoint(address, port)
@@ -354,15 +371,8 @@ class NatTable:
             self._changes += (Refreshed(binding, pinhole, None), *followed)
         else:
             self._remove(entry)
-            self._ports(binding).release(binding.external.port, binding.internal, now)
+            self.ports(binding).release(binding.external.port, binding.internal, now)
             self._changes += (*followed, Closed(binding, (pinhole,)))
-
-    def _note_moved(self, before: Binding, entry: Entry) -> None:
-        binding, (first, *others), named = entry.binding, entry.pinholes(), entry.naming or ()
-        self._changes += (Excluded(before, address) for address in named)
-        self._changes += (Closed(before, (first, *others)), Opened(binding, first))
-        self._changes += (Refreshed(binding, None, other) for other in others)
-        self._changes += (Admitted(binding, address) for address in named)
 
     def _insert(self, binding: Binding, pinholes: Sequence[Pinhole]) -> list[Change]:
         """Takes a binding in; returns what its pinholes admit."""
@@ -374,8 +384,8 @@ class NatTable:
         binding = entry.binding
         self._space(binding.transport).remove(binding)
         self._hosts.remove(binding.internal.address)
-        for owner in list(entry.claims):
-            self._timers.drop(entry, owner)
+        for pinhole in entry.pinholes():
+            self._put(entry, pinhole, None)
 
     def _put(self, entry: Entry, before: Pinhole | None, after: Pinhole | None) -> list[Change]:
         """Puts one pinhole in the place of another; returns what that admits and excludes."""
@@ -383,4 +393,8 @@ class NatTable:
             self._timers.put(entry, after)
         elif before is not None:
             self._timers.drop(entry, before.owner)
-        return entry.count(before, after)
+        had = entry.leases > 0
+        changes = entry.count(before, after)
+        if (leased := (entry.leases > 0) - had) or changes:
+            self._hosts.count_leases(entry.binding.internal.address, leased, changes)
+        return changes

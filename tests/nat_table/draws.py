@@ -2,8 +2,9 @@
 
 from hypothesis import strategies as st
 
-from nat_table.binding import Owner
+from nat_table.binding import ANYONE, Kind, Owner, Permit
 from nat_table.endpoint import Endpoint, Transport
+from nat_table.lease import Source, lease_owner
 
 OUTSIDER = "fd00:0:0:ff00::20"
 
@@ -13,7 +14,10 @@ hosts = st.sampled_from(
 )
 ports = st.sampled_from([80, 4000, 4001, 4002, 4003, 5061, 20000, 20003, 60999, 61000])
 endpoints = st.builds(Endpoint, hosts, ports)
-owners = st.sampled_from([Owner("call", "a"), Owner("call", "b"), Owner("flow")])
+owners = st.sampled_from(
+    [Owner("call", "a"), Owner("call", "b"), Owner("flow"), lease_owner(Source.PCP, "nonce")]
+)
+kinds = st.sampled_from([Kind.SIP, Kind.ANY])
 remotes = st.lists(
     st.sampled_from(
         [
@@ -24,6 +28,9 @@ remotes = st.lists(
         ]
     ),
     max_size=3,
+).map(tuple)
+permits = st.lists(
+    st.sampled_from([ANYONE, Permit("198.51.100.0/24"), Permit("198.51.100.0/24", 9)]), max_size=2
 ).map(tuple)
 lifetimes = st.sampled_from([1.0, 30.0, 60.0, 300.0])
 

@@ -8,11 +8,28 @@ from ipaddress import IPv6Network
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 from nat_table.behavior import Behavior
-from nat_table.binding import Binding, Owner, Pinhole
-from nat_table.changes import Admitted, Change, Closed, Excluded, Opened
+from nat_table.binding import Binding, Kind, Owner, Permit, Pinhole
+from nat_table.changes import (
+    Admitted,
+    Change,
+    Closed,
+    Excluded,
+    Forbidden,
+    Opened,
+    Permitted,
+    Turned,
+)
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.entry import Claim, Entry
 from nat_table.prefix import PrefixTranslation
+from nat_table.refusal import (
+    BindRefused,
+    NoExternalAddress,
+    NoFreePort,
+    QuotaExceeded,
+    RateExceeded,
+)
+from tests.nat_table.draws import stranger
 
 ALL = [f"203.0.113.{number}" for number in range(1, 5)]
 ALL6 = [f"2001:db8::{number}" for number in range(1, 4)]
@@ -68,11 +85,11 @@ class Model:
     def is_translated(self, host: str) -> bool:
         return self.translation is not None and ":" in host
 
-    def admitted(self) -> dict[Key, set[str]]:
+    def let_in(self) -> dict[Key, set[str | Permit]]:
         return {
             (binding.transport, binding.external): {
                 remote.address for pinhole in pinholes.values() for remote in pinhole.remotes
-            }
+            }.union(*(pinhole.permits for pinhole in pinholes.values()))
             for binding, pinholes in self.bindings.values()
         }
 
@@ -104,6 +121,53 @@ class Model:
             )
         )
 
+    def check_refusal(
+        self,
+        refusal: BindRefused,
+        transport: Transport,
+        fresh: list[Endpoint],
+        now: float,
+        *,
+        is_run: bool = False,
+    ) -> None:
+        """Checks that binding these endpoints had to be refused, and so."""
+        host = fresh[0].address
+        if isinstance(refusal, RateExceeded):
+            recent = self.recent(host, now)
+            assert recent + len(fresh) > BEHAVIOR.max_new_per_second
+            return
+        if isinstance(refusal, QuotaExceeded):
+            assert (
+                self.count(host) + len(fresh) > BEHAVIOR.max_mappings_per_host
+                or len(self.bindings) + len(fresh) > BEHAVIOR.max_mappings
+            )
+            return
+        address = self.external_address(host)
+        if address is None:
+            assert isinstance(refusal, NoExternalAddress)
+            return
+        assert isinstance(refusal, NoFreePort)
+        if self.is_translated(host):
+            own = [Endpoint(address, internal.port) for internal in fresh]
+            free = map(self.is_free, [transport] * 2, own, fresh, [now] * 2)
+            assert not all(free)
+            return
+        runs = [sorted(fresh)] if is_run else [[endpoint] for endpoint in fresh]
+        anyone = stranger(address, 0)
+        fits = [
+            [
+                port
+                for port in range(20000 + run[0].port % 2, 20009 - len(run), 2)
+                if all(
+                    self.is_free(transport, Endpoint(address, port + i), anyone, now)
+                    for i in range(len(run))
+                )
+            ]
+            for run in runs
+        ]
+        # Two single ports of one parity may have been after the same last one.
+        assert not all(fits) or (len(fits) == 2 and len(set(fits[0] + fits[1])) == 1)
+
     def close(self, binding: Binding, owner: Owner, now: float) -> None:
         key = (binding.transport, binding.internal)
         _, pinholes = self.bindings[key]
@@ -114,9 +178,9 @@ class Model:
             self.quarantine.append((now + BEHAVIOR.quarantine_timeout, binding))
 
 
-class Kernel(dict[Key, tuple[Endpoint, set[str]]]):
-    """What a kernel knows that is told the changes only: by external endpoint, internal endpoint
-    and admitted remotes.
+class Kernel(dict[Key, tuple[Endpoint, Kind, set[str | Permit]]]):
+    """What a kernel knows that is told the changes only: by external endpoint, internal endpoint,
+    kind, and whom it lets in.
     """
 
     def apply(self, change: Change) -> None:
@@ -125,14 +189,20 @@ class Kernel(dict[Key, tuple[Endpoint, set[str]]]):
         key = (binding.transport, binding.external)
         if isinstance(change, Opened):
             assert key not in self
-            self[key] = (binding.internal, set())
+            self[key] = (binding.internal, binding.kind, set())
         elif isinstance(change, Closed):
-            assert self.pop(key) == (binding.internal, set())
-        elif isinstance(change, Admitted):
-            assert change.address not in self[key][1]
-            self[key][1].add(change.address)
-        elif isinstance(change, Excluded):
-            self[key][1].remove(change.address)
+            assert self.pop(key) == (binding.internal, binding.kind, set())
+        elif isinstance(change, Turned):
+            assert self[key] == (change.before.internal, change.before.kind, set())
+            self[key] = (binding.internal, binding.kind, set())
+        elif isinstance(change, Admitted | Permitted):
+            name = change.address if isinstance(change, Admitted) else change.permit
+            assert self[key][1] is binding.kind and name not in self[key][2]
+            self[key][2].add(name)
+        elif isinstance(change, Excluded | Forbidden):
+            assert self[key][1] is binding.kind
+            name = change.address if isinstance(change, Excluded) else change.permit
+            self[key][2].remove(name)
 
 
 def memories_of_hosts(root: object) -> list[object]:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from nat_table.behavior import Behavior
-from nat_table.binding import Binding, Kind, Owner, Pinhole
-from nat_table.changes import Closed, Excluded, Refreshed
+from nat_table.binding import ANYONE, Binding, Kind, Owner, Permit, Pinhole
+from nat_table.changes import Closed, Excluded, Forbidden, Refreshed
 from nat_table.endpoint import Endpoint, Transport
+from nat_table.lease import NEVER, Source, lease_owner
 from nat_table.snapshot import Row, adopt_row, mapping_row, restore, snapshot
 from nat_table.table import NatTable
 
@@ -43,6 +44,22 @@ def test_a33_a_table_outlives_its_process_through_a_snapshot() -> None:
     assert table.look_up_external(Transport.UDP, RTP.external) == RTP
     assert table.next_deadline() == 60.0
     assert table.count("10.0.0.20") == 1
+
+
+def test_a_lease_comes_back_with_its_permits() -> None:
+    owner, permits = lease_owner(Source.UPNP, "a"), (Permit("203.0.113.0/24", 9), ANYONE)
+    asked = replace(RTP, kind=Kind.ANY)
+    row = (asked, (Pinhole(owner, 300.5, (REMOTE,), permits), Pinhole(FLOW, 60.0)))
+    table = new_table()
+    restore(table, [row], 10.0)
+    assert snapshot(table) == [row]
+    assert table.is_leased(asked)
+    shown = mapping_row(*row, 10.0)
+    assert (shown["kind"], shown["state"], shown["source"]) == ("any", "leased", "upnp")
+    table.close(asked, owner, 11.0)
+    assert [change for change in table.take_changes() if isinstance(change, Forbidden)] == [
+        Forbidden(asked, permit) for permit in permits
+    ]
 
 
 def test_what_is_overdue_is_restored_and_then_expires_with_a_change() -> None:
@@ -89,6 +106,7 @@ def test_the_fields_of_a_mapping_row() -> None:
         "remote": "203.0.113.10:30000",
         "call_id": "a@10.0.0.20",
         "state": "call",
+        "source": "sip",
         "expires_in": 300.5,
     }
 
@@ -124,3 +142,17 @@ def test_expires_in_is_when_the_last_pinhole_ends_and_never_negative() -> None:
     pinholes = [Pinhole(CALL, 100.0), Pinhole(FLOW, 300.0)]
     assert mapping_row(RTP, pinholes, 100.04)["expires_in"] == 200.0
     assert mapping_row(RTP, pinholes, 301.0)["expires_in"] == 0.0
+
+
+def test_a_mapping_is_of_the_source_that_asked_and_of_sip_where_none_did() -> None:
+    asked = Pinhole(lease_owner(Source.PCP, "nonce"), 9.0)
+    assert mapping_row(RTP, [asked], 0.0)["state"] == "leased"
+    for pinholes in ([asked], [Pinhole(CALL, 9.0), asked]):
+        assert mapping_row(RTP, pinholes, 0.0)["source"] == "pcp"
+    assert mapping_row(RTP, [Pinhole(CALL, 9.0), asked], 0.0)["state"] == "call"
+    assert mapping_row(RTP, [Pinhole(CALL, 9.0)], 0.0)["source"] == "sip"
+
+
+def test_a_mapping_without_an_end_says_so() -> None:
+    static = Pinhole(lease_owner(Source.STATIC), NEVER)
+    assert mapping_row(RTP, [Pinhole(CALL, 9.0), static], 1e6)["expires_in"] is None
