@@ -6,7 +6,8 @@ whether a stranger's flow uses an endpoint of a new mapping. Only if one does is
 (`rules.conntrack`), and only for that endpoint (`rules.strays`). The captured packet's own entry,
 where it is the first of its flow, is not in the table yet and so never cut. A refresh cuts nothing.
 
-Flows of a closed mapping are cut in the background (`LazyCutter`).
+Flows of a closed mapping are cut in the background (`LazyCutter`). Where a permit has gone so are
+those that remotes have begun (RFC 6887 §13.3): who has another right goes on with the next packet.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from nat_table.behavior import Mode6
-from nat_table.binding import Binding
+from nat_table.binding import Binding, Permit
 from nat_table.changes import Change, Closed, Opened
 from nat_table.endpoint import Endpoint, Transport
 from rules import elements
+from rules.audiences import Audiences
 from rules.conntrack import Conntrack, End, LazyCutter, Side
 from rules.elements import Element
 from rules.installation import Installation
-from rules.latches import Latches
 from rules.netlink import KernelRefused, Netlink
 from rules.programs import ProgramFailed
 from rules.reconcile import differences
 from rules.settings import Settings
-from rules.strays import own_ends, stray, suspects, used
+from rules.strays import inbound_ends, own_ends, stray, suspects, used
 
 _NEEDS_ROOT = "the kernel refused: sipnat needs CAP_NET_ADMIN (run it as root)"
 
@@ -72,8 +73,8 @@ class Backend(Protocol):
         right after this, or before.
         """
 
-    def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str]]]) -> Iterator[None]:
-        """Makes exactly these bindings stand, each with the addresses it admits, in steps.
+    def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str | Permit]]]) -> Iterator[None]:
+        """Makes exactly these bindings stand, with the addresses and permits each names, in steps.
 
         Changes may be committed between two steps; raises CommitFailed.
         """
@@ -122,7 +123,7 @@ class KernelBackend:
         self._dumped = Netlink(settings.table)
         self._lazy = LazyCutter(Conntrack(family))
         self._installation = Installation(self._netlink, self._conntrack)
-        self._latches = Latches()
+        self._audiences = Audiences()
         self._touched: set[tuple[str, bytes]] | None = None
         self._refused: set[Refusal] = set()
 
@@ -183,10 +184,8 @@ class KernelBackend:
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Makes the kernel follow the table, all changes or none; raises CommitFailed."""
-        plan = self._latches.plan(changes, self._settings)
+        plan = self._audiences.plan(changes, self._settings)
         steps = elements.operations(changes, self._settings) + plan.steps
-        if not steps:
-            return
         try:
             self._netlink.apply(steps)
         except KernelRefused as refusal:
@@ -196,12 +195,13 @@ class KernelBackend:
         except KernelRefused as refusal:
             self._netlink.apply([step.undone() for step in reversed(steps)])
             raise CommitFailed(str(refusal)) from refusal
-        self._latches.confirm(plan)
+        self._audiences.confirm(plan)
         if self._touched is not None:
             self._touched.update(step.element[:2] for step in steps)
         closed = [change.binding for change in changes if isinstance(change, Closed)]
-        if closed:
-            self._lazy.cut(own_ends(closed))
+        ends = own_ends(closed) + inbound_ends(plan.narrowed)
+        if ends:
+            self._lazy.cut(ends)
 
     def cut(self, bindings: Iterable[Binding]) -> None:
         """Cuts flows of others that use an endpoint of these bindings; raises KernelRefused."""
@@ -218,7 +218,7 @@ class KernelBackend:
         if ends:
             self._conntrack.cut(ends)
 
-    def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str]]]) -> Iterator[None]:
+    def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str | Permit]]]) -> Iterator[None]:
         """Makes exactly these bindings stand, in steps; raises CommitFailed.
 
         Nothing is asked for each mapping: one look at all strays in the end finds what to cut.
@@ -228,7 +228,7 @@ class KernelBackend:
         added: list[Element] = []
         try:
             standing = self._dumped.all_elements(elements.OF_BINDINGS + elements.OF_REMOTES)
-            goal = self._latches.adopt(wanted, self._settings)
+            goal = self._audiences.adopt(wanted, self._settings)
             for steps in differences(goal, standing, touched):
                 self._netlink.apply(steps)
                 added += [step.element for step in steps if step.is_added]

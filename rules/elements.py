@@ -1,10 +1,11 @@
 """What a change means for the kernel: map and set elements, packed as nftables keeps them.
 
-One binding is one element in `inbound`, one in `outbound`, its internal endpoint in `signalling` or
-in `media`, its external one in `relayed` if it is for SIP over TCP, and its external port in
-`bound` if others are masqueraded to the same address. Who may send to it is in `admitted`,
-`limited` and `near`, as far as the policy of its kind asks. All follow from the binding, the remote
-addresses it admits, and the settings, so that the rules and the rewritten message cannot disagree.
+One binding is one element in `inbound`, one in `outbound`, its internal endpoint in `signalling`,
+in `media` or in `requested`, its external one in `relayed` if it is for SIP over TCP, and its
+external port in `bound` if others are masqueraded to the same address. Who may send to it is in
+`admitted`, `limited` and `near`, as far as the policy of its kind asks, and in `unfiltered` and
+`permitted` (`rules.permits`). All follow from the binding, what its pinholes name, and the
+settings, so that the rules and the rewritten message cannot disagree.
 
 Elements of IPv6 are in sets of their own, with "6" after the name. Where nothing is translated a
 binding's two endpoints are one, and it has neither `inbound` nor `outbound`.
@@ -15,25 +16,26 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from nat_table.behavior import Filtering, Mode6
 from nat_table.binding import Binding, Kind
-from nat_table.changes import Admitted, Change, Closed, Excluded, Opened
-from nat_table.endpoint import Endpoint, Transport, is_ipv6
+from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Turned
+from nat_table.endpoint import Endpoint, Transport, is_ipv6, is_private
 from rules.settings import Settings
 
 INBOUND = "inbound"
 OUTBOUND = "outbound"
 SIGNALLING = "signalling"
 MEDIA = "media"
+REQUESTED = "requested"
 RELAYED = "relayed"
 BOUND = "bound"
 ADMITTED = "admitted"
 LIMITED = "limited"
 NEAR = "near"
+UNFILTERED = "unfiltered"
+PERMITTED = "permitted"
 LATCHED = "latched"
 STRAYS = "strays"
 REFUSED = "refused"
@@ -44,27 +46,21 @@ def of_both(*names: str) -> tuple[str, ...]:
     return (*names, *(f"{name}6" for name in names))
 
 
-OF_BINDINGS = of_both(INBOUND, OUTBOUND, SIGNALLING, MEDIA, RELAYED, BOUND)
-OF_REMOTES = of_both(ADMITTED, LIMITED, NEAR)
+OF_BINDINGS = of_both(INBOUND, OUTBOUND, SIGNALLING, MEDIA, REQUESTED, RELAYED, BOUND)
+OF_REMOTES = of_both(ADMITTED, LIMITED, NEAR, UNFILTERED, PERMITTED)
 """The maps and sets that the table owns; the packet path itself fills the others."""
 
-INTERNAL = of_both(SIGNALLING, MEDIA)
+INTERNAL = of_both(SIGNALLING, MEDIA, REQUESTED)
 """The sets whose keys are a protocol and an internal endpoint: each binding is in one of them."""
 
-_ENDS = of_both(INBOUND, OUTBOUND, SIGNALLING, MEDIA)
-_IDENTICAL = (f"{SIGNALLING}6", f"{MEDIA}6")
-_INBOUND, _SIGNALLING = of_both(INBOUND), of_both(SIGNALLING)
-_PRIVATE = tuple(
-    ip_network(each)
-    for each in (
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",
-        "fc00::/7",
-        "fe80::/10",
-    )
-)
+INTERVALS = of_both(PERMITTED)
+"""The sets of intervals: a key is the first and the last of one, the one behind the other."""
+
+_ENDS = of_both(INBOUND, OUTBOUND, SIGNALLING, MEDIA, REQUESTED)
+_IDENTICAL = (f"{SIGNALLING}6", f"{MEDIA}6", f"{REQUESTED}6")
+_INBOUND = of_both(INBOUND)
+_SET_OF_KIND = {Kind.SIP: SIGNALLING, Kind.ANY: REQUESTED}
+_KIND_OF_SET = {name: kind for kind, each in _SET_OF_KIND.items() for name in of_both(each)}
 
 _PROTOCOL = struct.Struct("=B3x")
 _ENDPOINT = struct.Struct("!4sH2x")
@@ -98,7 +94,7 @@ class Operation(NamedTuple):
 def operations(changes: Iterable[Change], settings: Settings) -> list[Operation]:
     """Returns what the changes do to the kernel, in order; a `Refreshed` does nothing.
 
-    The networks of a latch are not here (`rules.latches`).
+    The networks of a latch, and permits, are not here (`rules.audiences`).
     """
     steps: list[Operation] = []
     for change in changes:
@@ -107,6 +103,12 @@ def operations(changes: Iterable[Change], settings: Settings) -> list[Operation]
             steps += [Operation(is_added, each) for each in elements(change.binding, settings)]
             if is_added and filtering(change.binding, settings) is Filtering.LATCH:
                 steps += _unlatched(change.binding)
+        elif isinstance(change, Turned):
+            before, after = (
+                list(elements(each, settings)) for each in (change.before, change.binding)
+            )
+            steps += [Operation(False, each) for each in before if each not in after]
+            steps += [Operation(True, each) for each in after if each not in before]
         elif isinstance(change, Admitted | Excluded):
             is_added = isinstance(change, Admitted)
             if filtering(change.binding, settings) is Filtering.ADDRESS_DEPENDENT:
@@ -117,9 +119,9 @@ def operations(changes: Iterable[Change], settings: Settings) -> list[Operation]
 
 def filtering(binding: Binding, settings: Settings) -> Filtering:
     """Returns the policy of a binding's kind."""
-    if binding.kind is Kind.SIP:
-        return settings.signalling_filter
-    return settings.media_filter
+    if binding.kind is Kind.ANY:
+        return Filtering.ADDRESS_DEPENDENT
+    return settings.signalling_filter if binding.kind is Kind.SIP else settings.media_filter
 
 
 def is_relayed(binding: Binding, settings: Settings) -> bool:
@@ -140,7 +142,7 @@ def elements(binding: Binding, settings: Settings) -> Iterator[Element]:
     if internal != external:
         yield Element(INBOUND + family, protocol + external, internal)
         yield Element(OUTBOUND + family, protocol + internal, external)
-    yield Element((SIGNALLING if binding.kind is Kind.SIP else MEDIA) + family, protocol + internal)
+    yield Element(_SET_OF_KIND.get(binding.kind, MEDIA) + family, protocol + internal)
     if is_relayed(binding, settings):
         yield Element(RELAYED + family, external)
     if binding.external.address == fence:
@@ -149,9 +151,14 @@ def elements(binding: Binding, settings: Settings) -> Iterator[Element]:
 
 def admitted(binding: Binding, address: str, settings: Settings) -> Element:
     """Returns the element that admits a remote address under address-dependent filtering."""
-    endpoint = binding.external if is_relayed(binding, settings) else binding.internal
-    key = _PROTOCOL.pack(binding.transport.value) + pack_endpoint(endpoint)
+    key = admission_key(binding, settings)
     return Element(of_family(ADMITTED, key), key + pack_address(address))
+
+
+def admission_key(binding: Binding, settings: Settings) -> bytes:
+    """Returns what the keys begin with of elements that say who may send to a binding."""
+    endpoint = binding.external if is_relayed(binding, settings) else binding.internal
+    return _PROTOCOL.pack(binding.transport.value) + pack_endpoint(endpoint)
 
 
 def latching(binding: Binding, addresses: Iterable[str]) -> set[Element]:
@@ -160,7 +167,7 @@ def latching(binding: Binding, addresses: Iterable[str]) -> set[Element]:
     These are /24 in IPv4 and /64 in IPv6. A private address says nothing: that remote is behind a
     NAT, and sends from another address.
     """
-    near = {_network(address) for address in addresses if _is_public(address)}
+    near = {_network(address) for address in addresses if not is_private(address)}
     if not near:
         return set()
     key = _internal_key(binding)
@@ -168,25 +175,13 @@ def latching(binding: Binding, addresses: Iterable[str]) -> set[Element]:
     return {Element(of_family(LIMITED, key), key), *(Element(name, key + each) for each in near)}
 
 
-def all_elements(
-    binding: Binding, addresses: Iterable[str], settings: Settings
-) -> Iterator[Element]:
-    """Yields all that stands for a binding that admits these remote addresses."""
-    yield from elements(binding, settings)
-    policy = filtering(binding, settings)
-    if policy is Filtering.ADDRESS_DEPENDENT:
-        yield from (admitted(binding, address, settings) for address in addresses)
-    elif policy is Filtering.LATCH:
-        yield from latching(binding, addresses)
-
-
 def listed(settings: Settings) -> tuple[str, ...]:
     """Returns the sets from which all bindings can be read, and nothing that is not needed."""
     if settings.mode6 is Mode6.OFF:
-        return INBOUND, SIGNALLING
+        return INBOUND, SIGNALLING, REQUESTED
     if settings.mode6 is Mode6.PINHOLE:
-        return INBOUND, SIGNALLING, *_IDENTICAL
-    return of_both(INBOUND, SIGNALLING)
+        return INBOUND, SIGNALLING, REQUESTED, *_IDENTICAL
+    return of_both(INBOUND, SIGNALLING, REQUESTED)
 
 
 def bindings(standing: Iterable[Element], settings: Settings) -> list[Binding]:
@@ -196,20 +191,18 @@ def bindings(standing: Iterable[Element], settings: Settings) -> list[Binding]:
     one RTCP. `created_at` is 0.
     """
     inbound: list[Element] = []
-    signalling: set[bytes] = set()
+    kinds: dict[bytes, Kind] = {}
     names = listed(settings)
     for element in standing:
         if element.set_name not in names:
             continue
         if element.set_name in _INBOUND:
             inbound.append(element)
-        elif element.set_name in _SIGNALLING:
-            signalling.add(element.key)
+        elif kind := _KIND_OF_SET.get(element.set_name):
+            kinds[element.key] = kind
         if settings.mode6 is Mode6.PINHOLE and element.set_name in _IDENTICAL:
             inbound.append(Element(INBOUND, element.key, element.key[4:]))
-    return [
-        _binding(each, is_signalling=each.key[:4] + each.data in signalling) for each in inbound
-    ]
+    return [_binding(each, kinds.get(each.key[:4] + each.data)) for each in inbound]
 
 
 def whole(standing: Sequence[Element], settings: Settings) -> set[Element]:
@@ -251,15 +244,14 @@ def unpack_address(packed: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
-def _binding(inbound: Element, *, is_signalling: bool) -> Binding:
-    """Returns the binding of an element of `inbound`."""
+def _binding(inbound: Element, kind: Kind | None) -> Binding:
+    """Returns the binding of an element of `inbound`; no kind is one of media."""
     external = unpack_endpoint(inbound.key[4:])
     transport = Transport(inbound.key[0])
-    kind = Kind.RTCP if external.port % 2 else Kind.RTP
-    if is_signalling:
-        kind = Kind.SIP
-    elif transport is Transport.TCP:
+    if kind is None and transport is Transport.TCP:
         kind = Kind.MEDIA
+    elif kind is None:
+        kind = Kind.RTCP if external.port % 2 else Kind.RTP
     return Binding(transport, unpack_endpoint(inbound.data), external, kind, created_at=0.0)
 
 
@@ -284,9 +276,3 @@ def _network(address: str) -> bytes:
     packed = pack_address(address)
     size = _NETWORK if len(packed) == 4 else _NETWORK6
     return packed[:size] + bytes(len(packed) - size)
-
-
-@lru_cache(1024)
-def _is_public(address: str) -> bool:
-    parsed = ip_address(address)
-    return not any(parsed in network for network in _PRIVATE)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from nat_table.binding import Binding
+from nat_table.binding import Binding, Permit
 from nat_table.changes import Change
 from nat_table.endpoint import Endpoint
 from rules import elements
+from rules.audiences import Audiences
 from rules.backend import CommitFailed, Refusal
 from rules.elements import Element, Operation
-from rules.latches import Latches
 from rules.reconcile import differences
 from rules.settings import Settings
 
@@ -21,7 +21,7 @@ class MemoryBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._elements: dict[tuple[str, bytes], bytes] = {}
-        self._latches = Latches()
+        self._audiences = Audiences()
         self.is_capturing = False
         self.is_refusing = False
         """Set it to have every commit refused."""
@@ -46,13 +46,13 @@ class MemoryBackend:
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Follows the table, all changes or none; raises CommitFailed."""
-        plan = self._latches.plan(changes, self._settings)
+        plan = self._audiences.plan(changes, self._settings)
         self._apply(elements.operations(changes, self._settings) + plan.steps)
-        self._latches.confirm(plan)
+        self._audiences.confirm(plan)
 
-    def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str]]]) -> Iterator[None]:
+    def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str | Permit]]]) -> Iterator[None]:
         """Makes exactly these bindings stand, in steps; raises CommitFailed."""
-        goal = self._latches.adopt(wanted, self._settings)
+        goal = self._audiences.adopt(wanted, self._settings)
         for steps in differences(goal, self._standing()):
             self._apply(steps)
             yield

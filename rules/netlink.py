@@ -20,7 +20,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
-from rules.elements import Element, Operation
+from rules.elements import INTERVALS, Element, Operation
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
@@ -208,6 +208,13 @@ class Netlink:
 
     def _element_body(self, element: Element) -> bytes:
         set_name, key, data = element
+        if set_name in INTERVALS:
+            half = len(key) // 2
+            first, last = (
+                nested(kind, attribute(1, part))
+                for kind, part in ((_KEY, key[:half]), (_KEY_END, key[half:]))
+            )
+            return self._head(set_name) + nested(3, nested(1, first, last))
         # elements { element { key { value } data { value } } }
         size = len(key) + 8 + (len(data) + 8 if data else 0)
         body = self._head(set_name) + _NESTS.pack(
@@ -315,6 +322,7 @@ def _family(family: int, resource: int = 0) -> bytes:
 _BATCH_BODY = _family(socket.AF_UNSPEC, _NFTABLES >> 8)
 
 
+_KEY, _KEY_END = 1, 10
 _KEY_AT = 12  # after the headers of the element, its key, and the key's value
 _NESTS = struct.Struct("=HHHHHHHH")
 _VALUE = struct.Struct("=HHHH")
@@ -334,8 +342,9 @@ def _parse_elements(set_name: str, message: bytes) -> Iterator[Element]:
         key, data = len(fields[1]) - 4, max(0, len(fields.get(2, b"")) - 4)
         if not _has_one_layout(items, size, key, data):
             for _kind, item in parse_attributes(items):
-                fields = dict(parse_attributes(item))
-                yield Element(set_name, fields[1][4:], fields.get(2, b"")[4:])
+                fields = {kind: value[4:] for kind, value in parse_attributes(item)}
+                last = fields[_KEY_END] if set_name in INTERVALS else b""
+                yield Element(set_name, fields[_KEY] + last, fields.get(2, b""))
             continue
         layout = f"{_KEY_AT}x{key}s" + (f"8x{data}s" if data else "")
         for found in struct.iter_unpack(layout, items):

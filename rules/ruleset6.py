@@ -74,7 +74,12 @@ _RESENT = """
 """
 _SYN = "tcp flags & (fin | syn | rst | ack) == syn"
 _LEAVING = "fib daddr . mark oifname $external"
-_ADMITTED = "meta l4proto . ip daddr . th dport . ip saddr @admitted "
+_RIGHTS = (
+    "meta l4proto . ip daddr . th dport . ip saddr @admitted ",
+    "meta l4proto . ip daddr . th dport @unfiltered ",
+    "meta l4proto . ip daddr . th dport . ip saddr . th sport @permitted ",
+)
+_TO_RELAY = f"        {_SYN} ip daddr . tcp dport @relayed %sgoto to_relay\n"
 _ROUTED_RELAY = f"""
     chain relaying {{
         type filter hook prerouting priority raw; policy accept;
@@ -97,9 +102,7 @@ _ROUTED_RELAY = f"""
         meta nfproto != ipv4 accept
         iifname != $external accept
         ip saddr @routed accept
-        {_SYN} ip daddr . tcp dport @relayed ip saddr @servers goto to_relay
-        {_SYN} ip daddr . tcp dport @relayed %sgoto to_relay
-    }}
+{_TO_RELAY % "ip saddr @servers "}%s    }}
     chain divert_outbound {{
         type filter hook prerouting priority raw; policy accept;
 
@@ -138,7 +141,8 @@ def derive_ruleset6(rules: str, settings: Settings) -> str:
         more += _UNOPENED
         if settings.is_relaying6:
             is_filtered = settings.signalling_filter is Filtering.ADDRESS_DEPENDENT
-            more += _ROUTED_RELAY % (_ADMITTED if is_filtered else "")
+            rights = _RIGHTS if is_filtered else ("",)
+            more += _ROUTED_RELAY % "".join(_TO_RELAY % each for each in rights)
     names = "|".join({block[2] for block in (*blocks, *_BLOCK.finditer(more))})
     text = "\n".join(_of_mode(blocks, settings)) + more
     text = re.sub(rf"((?:@|\b(?:map|set|chain|goto|jump) )(?:{names}))\b", r"\g<1>6", text)

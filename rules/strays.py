@@ -61,6 +61,11 @@ def own_ends(bindings: Iterable[Binding]) -> list[End]:
     ]
 
 
+def inbound_ends(bindings: Iterable[Binding]) -> list[End]:
+    """Returns where flows that remotes have begun hold the external endpoints of bindings."""
+    return [End(Side.ORIGINAL_DESTINATION, each.transport, each.external) for each in bindings]
+
+
 def stray_ends(flow: Flow, own_addresses: Container[bytes]) -> Iterator[bytes]:
     """Yields the endpoints of an unmapped flow that a mapping could want."""
     yield flow.original_source

@@ -64,7 +64,7 @@ NPT = [
 
 Bind = Callable[..., Peer]
 
-IPV6_AND_UDP = 48
+IPV4_AND_UDP, IPV6_AND_UDP = 28, 48
 
 
 @contextmanager
@@ -85,7 +85,8 @@ def capturing(network: Network, settings: Settings) -> Iterator[list[bytes]]:
     captured: list[bytes] = []
 
     def take(packet: netfilterqueue.Packet) -> None:
-        captured.append(packet.get_payload()[IPV6_AND_UDP:])
+        raw = packet.get_payload()
+        captured.append(raw[IPV6_AND_UDP if raw[0] >> 4 == 6 else IPV4_AND_UDP :])
         packet.accept()
 
     queue = network.router.call(netfilterqueue.NetfilterQueue)

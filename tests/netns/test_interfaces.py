@@ -12,6 +12,7 @@ from rules.interfaces import (
     InterfaceMissing,
     NoAddress,
     external_addresses,
+    is_reached_by,
     local_ports,
     networks_of,
     own_addresses,
@@ -20,8 +21,11 @@ from tests.lab.network import (
     EXTERNAL,
     EXTERNAL_INTERFACE,
     INTERNAL_INTERFACE,
+    LAN_ROUTED6,
     LAN_ROUTER,
     PHONE_1,
+    SERVER,
+    STRANGER,
     Network,
 )
 from tests.netns.connections import listening, tcp_socket
@@ -87,3 +91,15 @@ def test_ports_of_the_router_but_those_on_loopback(network: Network) -> None:
         client.connect(here)
         with listener.accept()[0]:
             assert network.router.call(local_ports) == {5353, 8080}
+
+
+def test_a_host_is_reached_by_the_interface_that_its_packets_leave_by() -> None:
+    with Network(lan6=LAN_ROUTED6) as network:
+        reached = network.router.call(
+            lambda: [
+                host
+                for host in (PHONE_1, f"{LAN_ROUTED6}20", LAN_ROUTER, SERVER, STRANGER, "fe80::1")
+                if is_reached_by([INTERNAL_INTERFACE], host)
+            ]
+        )
+    assert reached == [PHONE_1, f"{LAN_ROUTED6}20"]

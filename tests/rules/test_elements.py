@@ -7,13 +7,12 @@ from dataclasses import replace
 
 from nat_table.behavior import Filtering
 from nat_table.binding import Binding, Kind, Owner, Pinhole
-from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Refreshed
+from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Refreshed, Turned
 from nat_table.endpoint import Endpoint, Transport
 from rules.elements import (
     Element,
     Operation,
     admitted,
-    all_elements,
     bindings,
     elements,
     latching,
@@ -88,6 +87,26 @@ def test_A53_media_over_tcp_is_left_to_the_kernels_nat() -> None:
     assert [element.set_name for element in made] == ["inbound", "outbound", "media", "bound"]
 
 
+def test_what_was_asked_for_is_never_captured_and_admits_by_address() -> None:
+    asked = bind(8080, 8080, Kind.ANY)
+    made = elements(asked, SETTINGS)
+    assert [element.set_name for element in made] == ["inbound", "outbound", "requested", "bound"]
+    open_to_all = replace(SETTINGS, signalling_filter=Filtering.ENDPOINT_INDEPENDENT)
+    (step,) = operations([Admitted(asked, "198.51.100.7")], open_to_all)
+    assert step.element.set_name == "admitted"
+
+
+def test_what_turns_into_signalling_moves_from_one_set_to_the_other_and_keeps_its_maps() -> None:
+    for transport, more in ((Transport.UDP, []), (Transport.TCP, ["relayed"])):
+        asked = bind(5060, 20000, Kind.ANY, transport)
+        steps = operations([Turned(replace(asked, kind=Kind.SIP), asked)], SETTINGS)
+        assert [(step.is_added, step.element.set_name) for step in steps] == [
+            (False, "requested"),
+            (True, "signalling"),
+            *((True, name) for name in more),
+        ]
+
+
 def test_operations_keep_the_order_of_changes_and_skip_refreshes() -> None:
     first, second = bind(4000, 20000), bind(4002, 20000)
     refreshed = Refreshed(second, PINHOLE, None)
@@ -126,16 +145,6 @@ def test_A78_a_new_mapping_has_no_latch_of_an_earlier_call() -> None:
     assert steps[-2:] == [Operation(True, latched), Operation(False, latched)]
 
 
-def test_everything_of_a_binding_by_policy() -> None:
-    media, addresses = bind(4000, 20000), ["198.51.100.7"]
-    plain = set(elements(media, SETTINGS))
-    assert set(all_elements(media, addresses, SETTINGS)) == plain
-    strict = replace(SETTINGS, media_filter=Filtering.ADDRESS_DEPENDENT)
-    only = admitted(media, addresses[0], strict)
-    assert set(all_elements(media, addresses, strict)) == plain | {only}
-    assert set(all_elements(media, addresses, LATCHING)) == plain | latching(media, addresses)
-
-
 def test_remotes_without_a_mapping_are_not_kept() -> None:
     media = bind(4000, 20000)
     standing = [*elements(media, SETTINGS), admitted(media, "198.51.100.7", SETTINGS)]
@@ -149,6 +158,8 @@ def test_bindings_come_back_from_their_elements_in_any_order() -> None:
         bind(4000, 20000, Kind.RTP),
         bind(4001, 20001, Kind.RTCP),
         bind(5060, 5060, Kind.SIP, Transport.TCP),
+        bind(8080, 8080, Kind.ANY, Transport.TCP),
+        bind(8081, 8081, Kind.ANY),
     }
     standing = [element for binding in made for element in elements(binding, SETTINGS)]
     random.Random(1).shuffle(standing)

@@ -15,7 +15,6 @@ from rules.elements import (
     Element,
     Operation,
     admitted,
-    all_elements,
     bindings,
     elements,
     is_relayed,
@@ -105,8 +104,7 @@ def test_a84_remotes_stand_and_fall_with_their_binding(
 ) -> None:
     strict = replace(settings, media_filter=Filtering.ADDRESS_DEPENDENT)
     binding = bind(internal, external)
-    standing = list(all_elements(binding, [REMOTE], strict))
-    assert standing[-1] == admitted(binding, REMOTE, strict)
+    standing = [*elements(binding, strict), admitted(binding, REMOTE, strict)]
     assert standing[-1].set_name == "admitted6" and len(standing[-1].key) == 40
     assert whole(standing, strict) == set(standing)
     assert whole(standing[-1:], strict) == set()
