@@ -1,33 +1,30 @@
 """The commands: options in, text out; what they do is done elsewhere.
 
 Everything that takes long to import is imported by the command that needs it. Exit status: 0 when
-it worked, 1 when it could not, 2 when it was told wrongly, 130 after Ctrl-C. On a terminal tables
-are drawn by Rich; anywhere else the same cells come as plain aligned text, and `--json` gives the
-rows as the gateway sent them. Call-IDs and the like were written by strangers, so whatever is not
-printable is escaped before a terminal sees it.
+it worked, 1 when it could not, 2 when it was told wrongly, 130 after Ctrl-C. Rows are printed by
+`alg.tables`.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from alg.config import DEFAULT_CONTROL, Config, ConfigError, load_config
 from alg.observe.printable import printable
-
-WIDTH = 80
-LEAST_STATE = 8
-"""What the last column has in any case, so that it still tells: "call a8~"."""
+from alg.tables import Row, duration, print_rows, printable_values, write
+from nat_table.endpoint import parse_endpoint
 
 HEADINGS = ("kind", "internal", "external", "remote", "ends", "state")
 CONNECTION_HEADINGS = ("phone", "server", "mapping", "age", "sent", "got", "state")
+UPSTREAM_HEADINGS = ("public", "here", "known by", "nat above", "ports", "granted", "state")
 REASON_HEADINGS = ("reason", "counted by", "count")
+LEASE_HEADINGS = ("kind", "internal", "external", "remote", "ends", "source")
 
 app = typer.Typer(
     help="A NAT application level gateway for SIP.",
@@ -37,6 +34,8 @@ app = typer.Typer(
 )
 show = typer.Typer(no_args_is_help=True)
 app.add_typer(show, name="show", help="Show what the running gateway knows.")
+maps = typer.Typer(no_args_is_help=True)
+app.add_typer(maps, name="map", help="Ask the running gateway for mappings.")
 
 Internal = Annotated[
     list[str] | None,
@@ -63,6 +62,22 @@ LogLevel = Annotated[
     typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON array.")]
+MappedEndpoint = Annotated[
+    str, typer.Option("--internal", metavar="ADDR:PORT", help="What is mapped.")
+]
+MapTransport = Annotated[
+    Literal["udp", "tcp", "tls"], typer.Option("--transport", help="How its traffic travels.")
+]
+MapRemote = Annotated[
+    str | None,
+    typer.Option("--remote", metavar="ADDR:PORT", help="Who sends to it; anybody, if not given."),
+]
+MapLifetime = Annotated[
+    float | None, typer.Option("--lifetime", min=1, metavar="SECONDS", help="How long it lasts.")
+]
+MapName = Annotated[
+    str, typer.Option("--name", metavar="NAME", help="Whose it is, where several ask for one.")
+]
 
 
 def main() -> None:
@@ -106,7 +121,7 @@ def rules(
         text = ruleset_text(settings)
     except StartError as error:
         _fail(error)
-    _write(text.removesuffix("\n"))
+    write(text.removesuffix("\n"))
 
 
 @app.command()
@@ -155,42 +170,144 @@ def explain(
     try:
         for explanation in explanations:
             if as_json:
-                _write(as_json_line(explanation))
+                write(as_json_line(explanation))
             else:
                 _write_lines(render_lines(explanation))
     except CaptureError as error:
         _fail(error)
     finally:
         if not as_json:
-            _write(render_summary(explainer))
+            write(render_summary(explainer))
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     try:
-        _write(f"sipnat {importlib.metadata.version('sipnat')}")
+        write(f"sipnat {importlib.metadata.version('sipnat')}")
     except importlib.metadata.PackageNotFoundError:
-        _write("sipnat (not installed)")
+        write("sipnat (not installed)")
 
 
 @show.command()
 def mappings(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
     """Show the NAT mappings and what keeps each."""
-    _show(_ask(control, "mappings"), "mappings", HEADINGS, _mapping_cells, as_json)
+    print_rows(
+        _ask(control, "show", {"what": "mappings"}), "mappings", HEADINGS, _mapping_cells, as_json
+    )
 
 
 @show.command()
 def connections(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
     """Show the TCP connections that pass the relay."""
-    rows = _ask(control, "connections")
-    _show(rows, "connections", CONNECTION_HEADINGS, _connection_cells, as_json)
+    rows = _ask(control, "show", {"what": "connections"})
+    print_rows(rows, "connections", CONNECTION_HEADINGS, _connection_cells, as_json)
 
 
 @show.command()
 def reasons(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
     """Show how often messages, packets and connections went which way, and why."""
-    _show(_ask(control, "reasons"), "reasons", REASON_HEADINGS, _reason_cells, as_json)
+    print_rows(
+        _ask(control, "show", {"what": "reasons"}),
+        "reasons",
+        REASON_HEADINGS,
+        _reason_cells,
+        as_json,
+    )
+
+
+@maps.command()
+def add(
+    internal: MappedEndpoint,
+    port_type: Annotated[
+        Literal["sip", "rtp", "rtcp"], typer.Option("--type", help="What the port is for.")
+    ],
+    transport: MapTransport = "udp",
+    remote: MapRemote = None,
+    external: Annotated[
+        int | None,
+        typer.Option("--external", min=1, max=65535, metavar="PORT", help="This port or none."),
+    ] = None,
+    lifetime: MapLifetime = None,
+    name: MapName = "",
+    control: ControlSocket = DEFAULT_CONTROL,
+    as_json: Json = False,
+) -> None:
+    """Add a mapping, or renew it; RTP on an even port has one for RTCP beside it."""
+    _map(
+        control,
+        as_json,
+        action="add",
+        internal=internal,
+        type=port_type,
+        transport=transport,
+        remote=remote,
+        external=external,
+        lifetime=lifetime,
+        name=name,
+    )
+
+
+@maps.command()
+def update(
+    internal: MappedEndpoint,
+    transport: MapTransport = "udp",
+    remote: Annotated[
+        str | None,
+        typer.Option("--remote", metavar="ADDR:PORT", help="Who sends to it by now."),
+    ] = None,
+    lifetime: MapLifetime = None,
+    name: MapName = "",
+    control: ControlSocket = DEFAULT_CONTROL,
+    as_json: Json = False,
+) -> None:
+    """Give a mapping another remote, or more time."""
+    _map(
+        control,
+        as_json,
+        action="update",
+        internal=internal,
+        transport=transport,
+        remote=remote,
+        lifetime=lifetime,
+        name=name,
+    )
+
+
+@maps.command()
+def release(
+    internal: MappedEndpoint,
+    transport: MapTransport = "udp",
+    name: MapName = "",
+    control: ControlSocket = DEFAULT_CONTROL,
+    as_json: Json = False,
+) -> None:
+    """Give a mapping back."""
+    _map(control, as_json, action="release", internal=internal, transport=transport, name=name)
+
+
+@maps.command("list")
+def list_leases(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
+    """List all mappings that were asked for, however."""
+    _map(control, as_json, action="list")
+
+
+def _map(control: str, as_json: bool, **values: object) -> None:
+    """Sends a request `map` of what is given, and prints its rows."""
+    given = {key: value for key, value in values.items() if value is not None}
+    for key in {"internal", "remote"} & given.keys():
+        try:
+            parse_endpoint(str(given[key]))
+        except ValueError:
+            _fail(ValueError(f"--{key} is {given[key]}, allowed is such as 10.0.0.20:5060"), 2)
+    print_rows(_ask(control, "map", given), "mappings", LEASE_HEADINGS, _lease_cells, as_json)
+
+
+@show.command()
+def upstream(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
+    """Show the address that messages name, and the NAT above this router."""
+    rows = _ask(control, "show", {"what": "upstream"})
+    print_rows(rows, "upstream", UPSTREAM_HEADINGS, _upstream_cells, as_json)
 
 
 def _load(path: Path | None, **options: object) -> Config:
@@ -201,31 +318,13 @@ def _load(path: Path | None, **options: object) -> Config:
         _fail(error, status=2)
 
 
-def _ask(control: str, what: str) -> list[dict[str, object]]:
+def _ask(control: str, command: str, values: Row) -> list[dict[str, object]]:
     from alg.io.control import ControlError, ask
 
     try:
-        return list(ask(control, {"command": "show", "what": what}))
+        return list(ask(control, {"command": command, **values}))
     except ControlError as error:
         _fail(error)
-
-
-def _show(
-    rows: Sequence[Mapping[str, object]],
-    what: str,
-    headings: Sequence[str],
-    cells: Callable[[Mapping[str, object]], Sequence[str]],
-    as_json: bool,
-) -> None:
-    """Prints rows as JSON, or as a table of their cells."""
-    if as_json:
-        _write("[" + ",\n ".join(json.dumps(row) for row in rows) + "]")
-    elif not rows:
-        _write(f"no {what}")
-    elif sys.stdout.isatty():
-        _draw_table(headings, [cells(row) for row in rows])
-    else:
-        _write("\n".join(_render_table(headings, map(cells, rows))))
 
 
 def _fail(error: Exception, status: int = 1) -> NoReturn:
@@ -233,15 +332,10 @@ def _fail(error: Exception, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
-def _write(text: str) -> None:
-    """Prints and flushes, so that a closed pipe shows here, where Typer ends silently on it."""
-    print(text, flush=True)
-
-
 def _write_lines(lines: Iterable[tuple[str, str]]) -> None:
     """Prints lines of safe text, each in its style on a terminal and plain anywhere else."""
     if not sys.stdout.isatty():
-        return _write("\n".join(text for text, _ in lines))
+        return write("\n".join(text for text, _ in lines))
     from rich.console import Console
     from rich.text import Text
 
@@ -250,80 +344,57 @@ def _write_lines(lines: Iterable[tuple[str, str]]) -> None:
         console.print(Text(text, style), soft_wrap=True)
 
 
-def _mapping_cells(row: Mapping[str, object]) -> tuple[str, ...]:
-    """Returns a mapping's cells under HEADINGS; the Call-ID stands beside the state."""
-    text = _printable_values(row)
-    state, call_id = text.get("state", "-"), text.get("call_id", "")
+def _mapping_cells(row: Row) -> tuple[str, ...]:
+    """Returns a mapping's cells under HEADINGS.
+
+    Beside the state stand who asked for the mapping, where somebody did, and the Call-ID.
+    """
+    text = printable_values(row)
+    source, state = text.get("source", "sip"), text.get("state", "-")
+    states = (source if source != "sip" else "", state if state != "leased" else "")
     internal, external = text.get("internal", "-"), text.get("external", "-")
     return (
         f"{text.get('kind', '-')}/{text.get('transport', '-')}",
         internal,
         "same" if external == internal != "-" else external,
         text.get("remote", "-"),
-        _duration(row.get("expires_in")),
-        f"{state} {call_id}".rstrip(),
+        duration(row.get("expires_in")),
+        " ".join(each for each in (*states, text.get("call_id", "")) if each),
     )
 
 
-def _connection_cells(row: Mapping[str, object]) -> tuple[str, ...]:
+def _lease_cells(row: Row) -> tuple[str, ...]:
+    """Returns the cells of a mapping on request under LEASE_HEADINGS."""
+    text = printable_values(row)
+    return (
+        f"{text.get('kind', '-')}/{text.get('transport', '-')}",
+        *(text.get(key, "-") for key in ("internal", "external", "remote")),
+        duration(row.get("expires_in")),
+        f"{text.get('source', '-')} {text.get('name', '')}".rstrip(),
+    )
+
+
+def _connection_cells(row: Row) -> tuple[str, ...]:
     """Returns a connection's cells under CONNECTION_HEADINGS: what the phone has sent and got."""
-    text = _printable_values(row)
+    text = printable_values(row)
     return (
         text.get("phone", "-"),
         text.get("server", "-"),
         text.get("mapping", "-"),
-        _duration(row.get("age")),
+        duration(row.get("age")),
         text.get("from_phone", "-"),
         text.get("to_phone", "-"),
         text.get("state", "-"),
     )
 
 
-def _printable_values(row: Mapping[str, object]) -> dict[str, str]:
-    """Returns what a row says, as text; what it leaves open is left out."""
-    return {key: printable(str(value)) for key, value in row.items() if value is not None}
+def _upstream_cells(row: Row) -> tuple[str, ...]:
+    """Returns what is above under UPSTREAM_HEADINGS."""
+    text = printable_values(row)
+    keys = ("public", "wire", "known_by", "nat", "ports", "granted", "state")
+    return tuple(text.get(key, "-") for key in keys)
 
 
-def _reason_cells(row: Mapping[str, object]) -> tuple[str, ...]:
+def _reason_cells(row: Row) -> tuple[str, ...]:
     """Returns a counter's cells under REASON_HEADINGS."""
     return tuple(printable(str(row.get(key, "-"))) for key in ("reason", "counted_by", "count"))
-
-
-def _duration(seconds: object) -> str:
-    """Renders seconds in at most four characters, rounded down: "299s", "60m", "24h", "41d"."""
-    if not isinstance(seconds, int | float):
-        return "-"
-    whole = max(0, int(seconds))
-    for unit, size in (("s", 1), ("m", 60), ("h", 3600)):
-        if whole < 1000 * size:
-            return f"{whole // size}{unit}"
-    return f"{whole // 86400}d"
-
-
-def _render_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yields aligned lines; the last column is cut to what WIDTH leaves it, no other is."""
-    table = [headings, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)][:-1]
-    room = max(LEAST_STATE, WIDTH - sum(widths) - len(widths))
-    for *cells, last in table:
-        shown = last if len(last) <= room else last[: room - 1] + "~"
-        aligned = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        yield " ".join((*aligned, shown)).rstrip()
-
-
-def _draw_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    *columns, last = zip(headings, *rows, strict=True)
-    widths = [max(map(len, column)) for column in columns]
-    for column, width in zip(columns, widths, strict=True):
-        table.add_column(column[0], no_wrap=True, min_width=width)
-    table.add_column(last[0], no_wrap=True, min_width=LEAST_STATE, overflow="ellipsis")
-    for cells in rows:
-        table.add_row(*map(Text, cells))
-    console = Console()
-    console.width = max(console.width, sum(widths) + len(widths) + LEAST_STATE)
-    console.print(table)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -20,6 +21,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from alg.static_mapping import StaticMapping
 from nat_table.behavior import Behavior
 from nat_table.endpoint import is_ipv6, of_one_family
 
@@ -50,6 +52,8 @@ Prefix6 = Annotated[
 Port = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")]
 Ports = Annotated[tuple[Port, ...], Meta(description="a list of ports from 1 to 65535")]
 Timeout = Annotated[float, Meta(ge=1, le=604800, description="seconds, from 1 to 604800")]
+_PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+StunServer = Annotated[str, Meta(pattern=rf"\A[A-Za-z0-9][A-Za-z0-9.-]{{0,252}}(:{_PORT})?\Z")]
 Networks = Annotated[
     tuple[Network, ...],
     Meta(description='a list of addresses or networks, such as ["198.51.100.0/24"]'),
@@ -82,6 +86,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     external_addresses: Annotated[
         tuple[Address, ...],
         Meta(description="a list of addresses of the external interface"),
+    ] = ()
+    external_address: Annotated[
+        str,
+        Meta(
+            pattern=rf"\A(auto|stun|pcp|{_IPV4})\Z",
+            description='"auto", "stun", "pcp" or an IPv4 address',
+        ),
+    ] = "auto"
+    stun_servers: Annotated[
+        tuple[StunServer, ...],
+        Meta(description='a list of STUN servers, such as ["stun.example.com:3478"]'),
     ] = ()
     uplink: Annotated[int, Meta(ge=0, le=2, description="a number from 0 to 2")] = 0
     control: Annotated[
@@ -160,6 +175,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_registrations_per_host: Limit = 1024
     max_media_streams: Annotated[int, Meta(ge=1, le=64, description="a number from 1 to 64")] = 64
     max_packets_per_source: Limit = 1000
+    pcp: Switch = True
+    upnp: Switch = False
+    secure_mode: Switch = True
+    max_lease: Timeout = 86400.0
+    max_requests_per_host: Limit = 50
+    static: Annotated[
+        tuple[StaticMapping, ...],
+        Meta(
+            description='tables [[static]], each with internal = "ADDRESS:PORT", external = a '
+            'port from 1024 to 65535 or "ADDRESS:PORT", and transport = "udp" or "tcp"'
+        ),
+    ] = ()
 
     @property
     def pool(self) -> tuple[int, int]:
@@ -202,6 +229,7 @@ _LISTED_ONCE = {"internal": "interface", "external_addresses": "address", "sip_p
 _ADDRESSES = ("external_addresses", "media_hosts")
 _NETWORKS = ("hands_off", "routed", "servers")
 _PREFIXES6 = ("internal_prefix6", "external_prefix6")
+_IN_TABLE = re.compile(r"at `\$\[([0-9]+)\](?:\.(\w+))?`$")
 _FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
 
 
@@ -254,6 +282,12 @@ def _check(name: str, key: str, value: object) -> None:
     try:
         msgspec.convert(value, _FIELDS[key].type)
     except msgspec.ValidationError as error:
+        at = _IN_TABLE.search(str(error))
+        table = value[int(at[1])] if at is not None and isinstance(value, list) else None
+        if at is not None and isinstance(table, dict):
+            name, value = f"{name} table {int(at[1]) + 1}", table
+            if at[2]:
+                name, value = f"{name}: {at[2]}", table[at[2]]
         raise _refusal(name, value, _allowed(key)) from error
 
 
@@ -286,6 +320,12 @@ def _check_together(config: Config, names: Mapping[str, str]) -> None:
         listed = getattr(config, key)
         if len(set(listed)) < len(listed):
             raise _refusal(names[key], listed, f"each {what} once")
+    static = config.static
+    internal = {each.socket for each in static}
+    external = {(each.transport, each.external) for each in static}
+    if not len(internal) == len(external) == len(static):
+        shown = [(each.transport, each.internal, each.external) for each in static]
+        raise _refusal(names["static"], shown, "each internal and each external endpoint once")
     if config.relay_number > 65535:
         raise _refusal(
             names["relay_port"], config.relay_port, "a port that leaves one for each uplink"
@@ -301,6 +341,15 @@ def _check_together(config: Config, names: Mapping[str, str]) -> None:
         if {each.prefixlen for each in given.values()} != {prefix.prefixlen} or len(given) < 2:
             allowed = "internal_prefix6 and external_prefix6 of one length, or none of the two"
             raise _refusal(names[key], str(prefix), allowed)
+    if config.external_address == "stun" and not config.stun_servers:
+        raise _refusal(names["external_address"], "stun", "that only with `stun_servers`")
+    if config.external_address != "auto" and len(config.addresses) > 1:
+        name, listed = names["external_addresses"], config.external_addresses
+        raise _refusal(name, listed, "one address of IPv4 where there is an external_address")
+    if config.external_address[0].isdigit():
+        told = IPv4Address(config.external_address)
+        if told.is_unspecified or told.is_loopback or told.is_multicast or told.is_reserved:
+            raise _refusal(names["external_address"], str(told), "an address that a host can have")
     if config.external in config.internal:
         raise _refusal(names["external"], config.external, "an interface that is not internal too")
 

@@ -32,7 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class ControlError(Exception):
-    """The control socket cannot be had or gave no answer; the text is one sentence."""
+    """The control socket cannot be had or gave no answer; the text is one sentence.
+
+    Where the gateway refuses, `code` may say why in a word.
+    """
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class ControlInUse(ControlError):
@@ -40,7 +47,14 @@ class ControlInUse(ControlError):
 
 
 class RequestRefused(Exception):
-    """What a handler raises when it cannot do what it was asked; the text is one sentence."""
+    """What a handler raises when it cannot do what it was asked; the text is one sentence.
+
+    A `code` is for programs.
+    """
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class ControlServer:
@@ -130,7 +144,7 @@ class ControlServer:
                 yield b"".join([_encode_line({"row": row}) for row in chunk])
             yield _encode_line({"done": True})
         except RequestRefused as refusal:
-            yield _error(str(refusal))
+            yield _error(str(refusal), refusal.code)
         except Exception:
             log.exception("a control request failed")
             yield _error("the request failed, and the gateway's log says why")
@@ -166,7 +180,7 @@ def ask(path: str | Path, request: Request, timeout: float = 5.0) -> Iterator[di
                 for line in lines:
                     answer = decoder.decode(line)
                     if answer.error is not None:
-                        raise ControlError(answer.error)
+                        raise ControlError(answer.error, answer.code)
                     if answer.done:
                         return
                     if answer.row is None:
@@ -189,6 +203,7 @@ class _Answer(msgspec.Struct):
     row: dict[str, object] | None = None
     done: bool = False
     error: str | None = None
+    code: str = ""
 
 
 def _claim(path: Path) -> socket.socket:
@@ -234,8 +249,8 @@ def _encode_line(message: Mapping[str, object]) -> bytes:
     return msgspec.json.encode(message) + b"\n"
 
 
-def _error(sentence: str) -> bytes:
-    return _encode_line({"error": sentence})
+def _error(sentence: str, code: str = "") -> bytes:
+    return _encode_line({"error": sentence, "code": code} if code else {"error": sentence})
 
 
 def _reason(error: OSError) -> str:

@@ -8,6 +8,7 @@ NFQNL_MSG_CONFIG messages on its own socket after it has bound the queue, and it
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -34,6 +35,9 @@ _SOCKET_BUFFER = 16 * 1024 * 1024
 _MAX_QUEUED = 8192
 _READ_SIZE = 0xFFFF + 4096
 _BATCH = 64
+_MAX_HELD = 1024
+HOLD_TIMEOUT = 1.0
+"""How long a packet is held; SIP over UDP is sent again until then."""
 
 # (raw packet, incoming interface index, outgoing interface index) -> the packet to send on,
 # or None to drop it; the very object that came in goes on unchanged.
@@ -44,8 +48,19 @@ class QueueBusy(Exception):
     """The queue cannot be bound: another process has it, or the privilege is missing."""
 
 
+class Hold(Exception):
+    """Raised by a handler that cannot decide yet; `give_up` is called where it never could."""
+
+    def __init__(self, give_up: Callable[[], object]) -> None:
+        super().__init__()
+        self.give_up = give_up
+
+
 class PacketQueue:
-    """One netfilter queue; `handle` is called for every packet and its answer is the verdict."""
+    """One netfilter queue; `handle` is called for every packet and its answer is the verdict.
+
+    What is held is decided anew after `resume_soon`, and dropped after `HOLD_TIMEOUT` seconds.
+    """
 
     def __init__(self, number: int, handle: Handler, is_fail_open: bool) -> None:
         """Binds the queue; raises QueueBusy."""
@@ -60,6 +75,7 @@ class PacketQueue:
         self._socket = socket.socket(fileno=os.dup(self._library.get_fd()))
         self._socket.setblocking(False)
         self._left = 0
+        self._held: dict[Packet, asyncio.TimerHandle] = {}
         self._configure(number, is_fail_open)
 
     def fileno(self) -> int:
@@ -71,8 +87,23 @@ class PacketQueue:
         self._left = _BATCH
         self._library.run_socket(cast(socket.socket, self))
 
+    def resume_soon(self) -> None:
+        """Decides anew about what is held, once what happens now is over."""
+        if self._held:
+            asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
+        for packet, timer in list(self._held.items()):
+            timer.cancel()
+            del self._held[packet]
+            self._deliver(packet)
+
     def close(self) -> None:
         """Unbinds the queue; packets still in it take the way of a queue without a listener."""
+        while self._held:
+            packet, timer = self._held.popitem()
+            timer.cancel()
+            packet.drop()
         self._socket.close()
         self._library.unbind()
 
@@ -87,6 +118,9 @@ class PacketQueue:
         raw = packet.get_payload()
         try:
             answer = self._handle(raw, packet.indev, packet.outdev)
+        except Hold as hold:
+            self._hold(packet, hold)
+            return
         except Exception:
             log.exception("a packet was passed unmodified because of an error in sipnat")
             answer = raw
@@ -96,6 +130,18 @@ class PacketQueue:
         if answer is not raw:
             packet.set_payload(answer)
         packet.accept()
+
+    def _hold(self, packet: Packet, hold: Hold) -> None:
+        def give_up() -> None:
+            self._held.pop(packet, None)
+            hold.give_up()
+            packet.drop()
+
+        if len(self._held) >= _MAX_HELD:
+            give_up()
+            return
+        packet.retain()
+        self._held[packet] = asyncio.get_running_loop().call_later(HOLD_TIMEOUT, give_up)
 
     def _configure(self, number: int, is_fail_open: bool) -> None:
         params = struct.pack("!IB", _COPY_RANGE, COPY_PACKET)

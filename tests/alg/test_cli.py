@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -10,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from alg.cli import app
 from alg.config import Config
-from alg.io.control import ControlServer
+from tests.alg.conftest import Row, Serve
 from tests.alg.terminal import on_terminal
 
 SIPNAT = [sys.executable, "-m", "alg"]
@@ -46,31 +44,6 @@ RTP: dict[str, object] = SIP | {
     "state": "call",
     "expires_in": 299.5,
 }
-
-Row = Mapping[str, object]
-Serve = Callable[[Iterable[Row]], str]
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Returns a function that makes a gateway show the given rows, and names its socket."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    servers = []
-
-    def start(rows: Iterable[Row]) -> str:
-        path = str(tmp_path / "control.sock")
-        servers.append(ControlServer(path, {"show": lambda request: rows}))
-        asyncio.run_coroutine_threadsafe(servers[0].start(), loop).result(5)
-        return path
-
-    yield start
-    for server in servers:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(5)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 class FakeDaemon(ModuleType):
@@ -245,6 +218,27 @@ def test_connections_are_a_table_and_what_is_not_known_is_a_dash(serve: Serve) -
     assert json.loads(sipnat("show", "connections", "--json", "--control", path).stdout) == [row]
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"), [("kept", "kept "), ("changed", "changed"), (None, "-    ")]
+)
+def test_what_is_above_is_a_table(serve: Serve, kept: str | None, said: str) -> None:
+    row: Row = {
+        "public": "203.0.113.1",
+        "wire": "192.168.1.2",
+        "known_by": "stun",
+        "nat": "port restricted cone",
+        "ports": kept,
+        "granted": 0,
+        "state": "in use",
+    }
+    ports = "ports".ljust(len(said))
+    lines = sipnat("show", "upstream", "--control", serve([row])).stdout.splitlines()
+    assert lines == [
+        f"public      here        known by nat above            {ports} granted state",
+        f"203.0.113.1 192.168.1.2 stun     port restricted cone {said} 0       in use",
+    ]
+
+
 def test_reasons_are_a_table(serve: Serve) -> None:
     path = serve([{"reason": "not-sip", "count": 7, "counted_by": "gateway"}])
     lines = sipnat("show", "reasons", "--control", path).stdout.splitlines()
@@ -316,13 +310,23 @@ def test_ctrl_c_ends_a_client_with_130(tmp_path: Path) -> None:
         hung.bind(path)
         hung.listen()
         command = [*SIPNAT, "show", "mappings", "--control", path]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=_heed_interrupts,
+        ) as process:
             with hung.accept()[0] as client:
                 client.recv(4096)
                 process.send_signal(signal.SIGINT)
                 assert process.wait(5) == 130
             assert process.stdout and process.stderr
             assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+
+
+def _heed_interrupts() -> None:
+    """Undoes what a shell does to jobs in the background, which ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_terminal_gets_a_rich_table(serve: Serve) -> None:
@@ -337,3 +341,18 @@ def test_a_hostile_call_id_is_harmless_on_a_terminal(serve: Serve) -> None:
     text = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r\n", "")
     assert text.isprintable()
     assert r"call [bold]\x1b]0;owned\x07" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "state", "shown"),
+    [
+        ("pcp", "leased", "pcp"),
+        ("static", "registered", "static registered"),
+        ("sip", "registered", "registered"),
+    ],
+)
+def test_who_asked_for_a_mapping_stands_beside_its_state(
+    serve: Serve, source: str, state: str, shown: str
+) -> None:
+    text = show(serve([SIP | {"source": source, "state": state, "expires_in": None}])).stdout
+    assert text.splitlines()[1].endswith(f" -    {shown}")

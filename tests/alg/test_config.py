@@ -10,6 +10,7 @@ import pytest
 
 import alg
 from alg.config import Config, ConfigError, load_config
+from nat_table.endpoint import TCP, UDP, Endpoint
 
 SAMPLE = Path(alg.__file__).parent / "deploy" / "sipnat.toml"
 SIDES = 'internal = ["lan0"]\nexternal = "wan0"\n'
@@ -113,6 +114,18 @@ def test_the_sample_shows_every_key_with_its_default(file: Path) -> None:
         ('queue = "five"', 'queue is "five", allowed is a number from 0 to 65535'),
         ("queue = 65536", "queue is 65536, allowed is"),
         ('on_failure = "drop"', 'on_failure is "drop", allowed is "pass" or "hold"'),
+        ('external_address = "wan0"', 'allowed is "auto", "stun", "pcp" or an IPv4 address'),
+        ('external_address = "203.0.113.256"', 'allowed is "auto", "stun", "pcp" or an IPv4'),
+        ('external_address = "0.0.0.0"', "allowed is an address that a host can have"),
+        ('external_address = "224.0.0.1"', "allowed is an address that a host can have"),
+        ('external_address = "stun"', 'is "stun", allowed is that only with `stun_servers`'),
+        ('stun_servers = ["stun.example.com:"]', "allowed is a list of STUN servers, such as"),
+        ('stun_servers = ["stun.example.com:65536"]', "allowed is a list of STUN servers, such as"),
+        ('stun_servers = ["[2001:db8::1]:3478"]', "allowed is a list of STUN servers, such as"),
+        (
+            'external_addresses = ["203.0.113.1", "203.0.113.2"]\nexternal_address = "pcp"',
+            "allowed is one address of IPv4 where there is an external_address",
+        ),
         ("flow_timeout = 0", "flow_timeout is 0, allowed is seconds, from 1 to 604800"),
         ("flow_timeout = nan", "flow_timeout is NaN, allowed is"),
         ("registration_timeout = inf", "registration_timeout is Infinity, allowed is"),
@@ -152,7 +165,7 @@ def test_an_unknown_key_like_no_other_is_met_with_all_keys(file: Path) -> None:
     file.write_text(SIDES + "[hep]\nserver = 1\n")
     text = sentence(file)
     assert text.startswith('sipnat.toml: unknown key "hep", allowed are internal, external, ')
-    assert text.endswith("max_packets_per_source")
+    assert text.endswith("static")
 
 
 @pytest.mark.parametrize("key", ["internal", "external"])
@@ -233,3 +246,58 @@ def test_ipv6_addresses_have_one_spelling() -> None:
     assert config.internal_prefix6 == "fd00:1::/48"
     with pytest.raises(ConfigError, match="of one length, or none of the two"):
         load_config(None, {**keys, "external_prefix6": "2001:db8:2::/56"})
+
+
+WEB = 'internal = "10.0.0.5:80"\nexternal = 8080\ntransport = "tcp"\n'
+
+
+def test_static_mappings_are_tables(file: Path) -> None:
+    pbx = 'internal = "10.0.0.6:5060"\nexternal = "203.0.113.1:5060"\ntransport = "udp"\n'
+    file.write_text(f"{SIDES}[[static]]\n{WEB}[[static]]\n{pbx}")
+    first, second = load_config(file).static
+    assert first.socket == (TCP, Endpoint("10.0.0.5", 80))
+    assert (first.external_port, first.external_endpoint) == (8080, None)
+    assert second.socket == (UDP, Endpoint("10.0.0.6", 5060))
+    assert second.external_port == 5060
+    assert second.external_endpoint == Endpoint("203.0.113.1", 5060)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("10.0.0.5:80", "10.0.0.5"),
+        ("10.0.0.5:80", "10.0.0.5:0"),
+        ("10.0.0.5:80", "10.0.0.256:80"),
+        ("10.0.0.5:80", "web:80"),
+        ("8080", "1023"),
+        ("8080", "65536"),
+        ("8080", '"203.0.113.1:80"'),
+        ("8080", '"203.0.113.1"'),
+        ("8080", '"[2001:db8::1]:8080"'),
+        ("8080", "true"),
+        ('"tcp"', '"tls"'),
+        ('transport = "tcp"\n', ""),
+        ("external", "outside"),
+    ],
+)
+def test_a_static_mapping_that_cannot_be_is_refused(file: Path, old: str, new: str) -> None:
+    file.write_text(f"{SIDES}[[static]]\n{WEB.replace(old, new)}")
+    assert sentence(file).startswith("sipnat.toml: static table 1")
+    assert 'allowed is tables [[static]], each with internal = "ADDRESS:PORT"' in sentence(file)
+
+
+def test_the_static_mapping_that_is_wrong_is_named_and_what_in_it(file: Path) -> None:
+    other = WEB.replace("8080", "8081").replace('80"', '81"').replace("tcp", "sctp")
+    file.write_text(f"{SIDES}[[static]]\n{WEB}[[static]]\n{other}")
+    assert 'static table 2: transport is "sctp", allowed is' in sentence(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("8080", "8081"), ("10.0.0.5", "10.0.0.6"), ("8080", "8080")]
+)
+def test_static_mappings_that_collide_are_refused(file: Path, old: str, new: str) -> None:
+    file.write_text(f"{SIDES}[[static]]\n{WEB}[[static]]\n{WEB.replace(old, new)}")
+    assert sentence(file).endswith("allowed is each internal and each external endpoint once")
+    apart = WEB.replace("tcp", "udp").replace(old, new)
+    file.write_text(f"{SIDES}[[static]]\n{WEB}[[static]]\n{apart}")
+    assert len(load_config(file).static) == 2

@@ -39,7 +39,7 @@ def show(request: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
 
 def refuse_later(request: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
     yield ROWS[0]
-    raise RequestRefused("the table went away")
+    raise RequestRefused("the table went away", "gone")
 
 
 def fail(request: Mapping[str, object]) -> Iterable[Mapping[str, object]]:
@@ -51,6 +51,7 @@ def show_forever(request: Mapping[str, object]) -> Iterable[Mapping[str, object]
 
 
 HANDLERS = {"show": show, "late": refuse_later, "fail": fail, "forever": show_forever}
+NO_COMMAND = f"the command is none of {', '.join(HANDLERS)}"
 
 
 @pytest.fixture
@@ -124,9 +125,9 @@ def test_a_request_may_end_with_the_stream(path: Path) -> None:
         (b'{"a":' * 800, "the request is not a JSON object on one line"),
         (b"{}", "the request is not of version 1 of the control protocol"),
         (b'{"version":2}', "the request is not of version 1 of the control protocol"),
-        (b'{"version":1}', "the command is none of show, late, fail, forever"),
-        (b'{"version":1,"command":["show"]}', "the command is none of show, late, fail, forever"),
-        (b'{"version":1,"command":"flush"}', "the command is none of show, late, fail, forever"),
+        (b'{"version":1}', NO_COMMAND),
+        (b'{"version":1,"command":["show"]}', NO_COMMAND),
+        (b'{"version":1,"command":"flush"}', NO_COMMAND),
         (b" " * MAX_REQUEST + SHOW_LINE, f"the request is longer than {MAX_REQUEST} bytes"),
         (
             b'{"version":1,"command":"show","what":"secrets"}',
@@ -140,6 +141,16 @@ def test_a_bad_request_is_answered_with_a_sentence(
     async def scenario() -> None:
         async with serving(path):
             assert await exchange(path, request_line + b"\n") == [{"error": expected}]
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_may_have_a_code_for_the_client(path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(path):
+            with pytest.raises(ControlError, match="the table went away") as refusal:
+                await answer(path, {"command": "late"})
+            assert refusal.value.code == "gone"
 
     asyncio.run(scenario())
 
