@@ -32,6 +32,7 @@ from alg.inbound import Inbound
 from alg.left import BODY, CONTACT, parts_left
 from alg.methods import IN_DIALOG, METHODS, Exchange, call_key
 from alg.outbound import DeniedPort, Limits, Outbound, OwnAddress
+from alg.outside import Outside
 from alg.rewrite import MalformedSdp, TooComplex, rewrite
 from alg.sip.message import Malformed, NotSip, SipMessage, parse_message
 from alg.sip.span import Edit, apply_edits
@@ -40,6 +41,7 @@ from alg.verdict import Direction, Outcome, Reason, Verdict
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Change, Closed
 from nat_table.endpoint import TCP, UDP, Endpoint, is_ipv6
+from nat_table.lease import is_left_to_clients
 from nat_table.refusal import NoExternalAddress, NoFreePort, QuotaExceeded, RateExceeded
 from nat_table.table import NatTable
 
@@ -117,6 +119,7 @@ class Gateway:
         )
         self._hands_off: dict[str, bool] = {}
         self._next_complaint = float("-inf")
+        self.outside = Outside()
         self.external_addresses = settings.external_addresses
         self._addresses = frozenset(each.encode("ascii") for each in self.external_addresses)
         self._limits = Limits(
@@ -261,7 +264,7 @@ class Gateway:
         if sender in self._settings.own_addresses:
             return self._leave(payload, Reason.OWN_ADDRESS)
         remote = datagram.destination if direction is Direction.OUTBOUND else datagram.source
-        if self._settings.hands_off and self._is_hands_off(remote.address):
+        if self.outside.passes(remote.address) or self._is_left(remote.address):
             return self._leave(payload, Reason.HANDS_OFF)
         if len(payload) > self._settings.max_message:
             return self._leave(payload, Reason.TOO_LARGE)
@@ -312,20 +315,24 @@ class Gateway:
             is_answer=not message.is_request or message.method == b"ACK",
             remembered=remembered,
         )
-        edits = rewrite(message, mappings, Direction.OUTBOUND, left)
+        seen = self.outside.seen_from(datagram.destination.address, mappings)
+        edits = rewrite(message, seen, Direction.OUTBOUND, left)
         if datagram.transport is UDP:
-            mappings.notes.come_from(self.table.look_up_internal(UDP, source))
+            standing = self.table.look_up_internal(UDP, source)
+            if standing is not None and not self.table.is_leased(standing):
+                mappings.notes.come_from(standing)
         self._follow(Exchange(message, key, datagram.destination, True, now, mappings.notes))
         return edits
 
     def _inbound(
         self, message: SipMessage, datagram: Datagram, left: frozenset[str], now: float
     ) -> list[Edit]:
-        host = datagram.destination.address
-        written = self._state.written
-        addresses = self._addresses_of(host)
-        mappings = Inbound(self.table, datagram.transport, host, addresses, written, self._is_near)
-        edits = rewrite(message, mappings, Direction.INBOUND, left - CONTACT)
+        receiver = datagram.destination
+        host, written = receiver.address, self._state.written
+        known = self._addresses_of(host)
+        mappings = Inbound(self.table, datagram.transport, receiver, known, written, self._is_near)
+        seen = self.outside.seen_from(datagram.source.address, mappings)
+        edits = rewrite(message, seen, Direction.INBOUND, left - CONTACT)
         key = call_key(message, host, False)
         self._follow(Exchange(message, key, datagram.source, False, now, mappings.notes))
         return edits
@@ -340,12 +347,15 @@ class Gateway:
         """Keeps the sender's signalling mapping, whatever it sent (RFC 4787 REQ-6).
 
         Keepalives, STUN and requests that name nobody hold a mapping as well as any message. What a
-        connection comes from is mapped for as long as the connection lasts.
+        connection comes from is mapped for as long as the connection lasts, and what a client has
+        asked for as long as it asked, unless signalling has needed it before.
         """
         if datagram.transport is TCP:
             return outcome
         standing = self.table.look_up_internal(UDP, datagram.source)
         if standing is None or standing.kind is not Kind.SIP:
+            return outcome
+        if self.table.is_leased(standing) and is_left_to_clients(self.table.pinholes(standing)):
             return outcome
         until = self._flow_until(now)
         self.table.bind(UDP, datagram.source, Kind.SIP, FLOW, now=now, expires_at=until)
@@ -359,13 +369,13 @@ class Gateway:
         computed = self.table.external_address(host)
         return self._addresses if computed is None else self._addresses | {computed.encode("ascii")}
 
-    def _is_hands_off(self, address: str) -> bool:
+    def _is_left(self, address: str) -> bool:
         """Whether the administrator leaves the NAT traversal of this server to the server."""
-        known = self._hands_off.get(address)
+        networks = self._settings.hands_off
+        known = self._hands_off.get(address) if networks else False
         if known is None:
             if len(self._hands_off) >= MAX_REMEMBERED:
                 self._hands_off.clear()
-            networks = self._settings.hands_off
             known = any(ip_address(address) in network for network in networks)
             self._hands_off[address] = known
         return known

@@ -14,13 +14,14 @@ from alg.sdp.session import Media, SessionDescription
 from alg.written import Form, Written
 from nat_table.binding import Binding, Kind
 from nat_table.endpoint import TCP, UDP, Endpoint, Transport, is_ipv6
+from nat_table.lease import Source, is_left_to_clients, source_of
 from nat_table.table import NatTable
 
 _NAMED = {b"udp": (UDP,), b"tcp": (TCP,)}
 
 
 class Inbound:
-    """External to internal, for one message to `host`."""
+    """External to internal, for one message to `receiver`."""
 
     __slots__ = (
         "_addresses",
@@ -28,6 +29,7 @@ class Inbound:
         "_direct_external",
         "_host",
         "_is_near",
+        "_receiver",
         "_table",
         "_written",
         "notes",
@@ -38,7 +40,7 @@ class Inbound:
         self,
         table: NatTable,
         transport: Transport,
-        host: str,
+        receiver: Endpoint,
         addresses: frozenset[bytes],
         written: Written,
         is_near: Callable[[str, str], bool],
@@ -46,7 +48,8 @@ class Inbound:
         """Takes who receives the message, and which internal hosts reach each other directly."""
         self._table = table
         self.transport = transport
-        self._host = host
+        self._receiver = receiver
+        self._host = receiver.address
         self._addresses = addresses
         self._written = written
         self._is_near = is_near
@@ -75,7 +78,9 @@ class Inbound:
             return None
         binding = bindings[0]
         form = self._written.form(role, binding)
-        return None if form is Form.EXTERNAL else Mapped(binding.internal, form is Form.BARE)
+        if form is Form.EXTERNAL or (form is None and self._is_written_external(binding)):
+            return None
+        return Mapped(binding.internal, form is Form.BARE)
 
     def contact(self, host: bytes, port: int, named: bytes, expires: int | None) -> None:
         """Notes a Contact that names the receiver."""
@@ -89,7 +94,8 @@ class Inbound:
         """Notes what the remote wants, and whether it is an internal host's media after all.
 
         A description that names mappings of one other internal host comes from there: the media of
-        the two stays inside, unless they look for the shortest way by themselves (RFC 8839).
+        the two stays inside, unless they look for the shortest way by themselves (RFC 8839), or one
+        of them has asked for its mappings, and so names external endpoints.
         """
         self.notes.describe(session)
         named = [stream for stream in session.media if stream.port]
@@ -100,6 +106,9 @@ class Inbound:
         if None in found or len(ends) != 1:
             return
         ((other, external),) = ends
+        standing = self._table.look_up_internal(self.transport, self._receiver)
+        if standing is not None and self._is_written_external(standing):
+            return
         if other != self._host and self._is_near(other, self._host):
             self._direct, self._direct_external = other.encode("ascii"), external.encode("ascii")
 
@@ -135,7 +144,20 @@ class Inbound:
             return None  # every IPv6 host may have an external address to itself
         external = Endpoint(host.decode("ascii"), port)
         binding = self._table.look_up_external(UDP, external)
-        return None if binding is None or binding.kind is Kind.SIP else binding
+        if binding is None or binding.kind is Kind.SIP or self._table.is_leased(binding):
+            return None
+        return binding
+
+    def _is_written_external(self, binding: Binding) -> bool:
+        """Whether the receiver has asked for a mapping in order to name it by itself.
+
+        That is what the port manager is for; signalling needs the mapping of who names the
+        internal endpoint.
+        """
+        if not self._table.is_leased(binding):
+            return False
+        pinholes = self._table.pinholes(binding)
+        return source_of(pinholes) is Source.API and is_left_to_clients(pinholes)
 
     def _external(self, host: bytes, port: int, named: bytes) -> list[Binding]:
         if host not in self._addresses:

@@ -44,9 +44,9 @@ class Notes:
         """Takes in the lines of a session description, whoever wrote it."""
         self.lines += map(_line, session.media)
 
-    def come_from(self, binding: Binding | None) -> None:
+    def come_from(self, binding: Binding) -> None:
         """Takes in what the message itself comes from, if that is mapped for signalling."""
-        if binding is not None and binding.kind is Kind.SIP:
+        if binding.kind is Kind.SIP:
             self.signalling[binding.transport, binding.internal] = binding
 
 

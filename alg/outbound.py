@@ -134,17 +134,22 @@ class Outbound:
             return None
         binding = self._bind_signalling(Endpoint(host.decode("ascii"), port), transports)
         is_lost = is_bare and port != binding.external.port
-        self._written.note(role, binding, Form.BARE if is_lost else Form.INTERNAL)
+        form = Form.BARE if is_lost else Form.INTERNAL
+        self._written.note(role, binding, form, is_leased=self._table.is_leased(binding))
         if self.transport is UDP and self._source != binding.internal:
             self._bind_flow(UDP, self._source)
         return Mapped(binding.external)
 
     def contact(self, host: bytes, port: int, named: bytes, expires: int | None) -> None:
-        """Notes a Contact that names the sender, by its internal or its external endpoint."""
+        """Notes a Contact that names the sender, by its internal or its external endpoint.
+
+        What the sender has asked for and names by itself is kept as it asked, not by signalling.
+        """
         transports = transports_of(named, self.transport)
         if host != self._own:
             for known in self._external(host, port, transports):
-                self.notes.name(known, expires)
+                if not self._table.is_leased(known):
+                    self.notes.name(known, expires)
             return
         for transport in transports:
             internal = Endpoint(host.decode("ascii"), port)
@@ -231,6 +236,9 @@ class Outbound:
         if known is not None:
             return known
         self._check(self._own, (internal.port,))
+        is_new = transport is UDP and self._table.look_up_internal(UDP, internal) is None
+        if is_new and wanted is None:
+            wanted = self._seen_port(internal)
         binding = self._table.bind(
             transport,
             internal,
@@ -257,16 +265,22 @@ class Outbound:
 
         A c= line that is none of the candidates ends ICE with a mismatch (RFC 8839 §5.4).
         """
-        host = self._table.external_address(rtp.address)
         behind = None
         for internal, kind in ((rtp, Kind.RTP), (rtcp, Kind.RTCP)):
             if not internal.port or self._table.look_up_internal(UDP, internal):
                 continue
-            seen = self._masqueraded(internal)
-            wanted = seen.port if seen is not None and seen.address == host else behind
+            wanted = self._seen_port(internal) or behind
             if wanted is None:
                 continue
             behind = self._bind(internal, kind, wanted).external.port + 1
+
+    def _seen_port(self, internal: Endpoint) -> int | None:
+        """Returns the port by which a socket that is not mapped yet is seen by remotes already."""
+        host = self._table.external_address(internal.address)
+        if host in (None, internal.address):
+            return None
+        seen = self._masqueraded(internal)
+        return seen.port if seen is not None and seen.address == host else None
 
     def _is_listening(self, stream: Media) -> bool:
         """Whether the sender may have to be connected to, and is allowed to (RFC 4145 §4.1)."""

@@ -30,6 +30,7 @@ class Verdict(enum.Enum):
     REWRITTEN = "rewritten"
     UNCHANGED = "unchanged"
     DROPPED = "dropped"
+    HELD = "held"
 
 
 class Reason(enum.Enum):
@@ -56,6 +57,7 @@ class Reason(enum.Enum):
     QUOTA = "quota"
     RATE = "rate"
     COMMIT_FAILED = "commit-failed"
+    UPSTREAM = "upstream"
     ERROR = "error"
 
     # Of whole TCP connections.

@@ -4,7 +4,8 @@ An external endpoint stands for an internal one, usually written in full. Two th
 on 5060 may leave the port out, and a phone that learned its external endpoint (from received and
 rport, or by STUN) writes that itself. What comes back must read the same, or the phone does not
 know its own Via (RFC 3261 §18.1.2) or its own registration (§10.2.4). Via and all other fields are
-told apart, because many a phone writes them differently. Only what differs is kept.
+told apart, because many a phone writes them differently. Only what differs is kept, and of a
+mapping on request (`nat_table.lease`) all, because its phone may well write the external endpoint.
 """
 
 from __future__ import annotations
@@ -44,19 +45,18 @@ class Written:
         self._forms: dict[_Key, Form] = {}
         self._touched: Touched[_Key] = Touched()
 
-    def note(self, field: str, binding: Binding, form: Form) -> None:
+    def note(self, field: str, binding: Binding, form: Form, *, is_leased: bool = False) -> None:
         """Remembers how a phone wrote the endpoint that the binding stands for."""
-        if form is not Form.INTERNAL:
+        if form is not Form.INTERNAL or is_leased:
             self._set(_Key(field == "via", binding.transport, binding.external), form)
         elif self._forms:
             self._drop(_Key(field == "via", binding.transport, binding.external))
 
-    def form(self, field: str, binding: Binding) -> Form:
-        """Returns how the phone wrote the endpoint that the binding stands for."""
+    def form(self, field: str, binding: Binding) -> Form | None:
+        """Returns how the phone wrote the endpoint of the binding, None if nothing is known."""
         if not self._forms:
-            return Form.INTERNAL
-        key = _Key(field == "via", binding.transport, binding.external)
-        return self._forms.get(key, Form.INTERNAL)
+            return None
+        return self._forms.get(_Key(field == "via", binding.transport, binding.external))
 
     def forget(self, binding: Binding) -> None:
         """Drops what is known about the endpoint of a binding that is closed."""
