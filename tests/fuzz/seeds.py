@@ -6,6 +6,9 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from alg.port_manager import natpmp, pcp
+from nat_table.binding import Permit
+from nat_table.endpoint import Endpoint
 from tests.alg.abnf import read_choices, write_request, write_response
 from tests.alg.abnf_sdp import default_world, write_multipart, write_sdp
 from tests.alg.abnf_text import Scribe
@@ -19,6 +22,9 @@ UDP_HEADER = bytes.fromhex("450000000001000040110000 0a000014 cb00710a 13c413c4 
 
 def seeds_of(target: str, cases: Path | None) -> Iterator[bytes]:
     """Yields the seeds of one target; `cases` is the folder of messages by others."""
+    if target == "request":
+        yield from _requests()
+        return
     rng = random.Random(1)
     for number in range(DRAWN):
         choose = read_choices(rng.randbytes(1000))
@@ -42,6 +48,33 @@ def seeds_of(target: str, cases: Path | None) -> Iterator[bytes]:
     for number, path in enumerate(sorted((cases / "torture").glob("*.dat"))):
         if target != "sdp":
             yield _wrapped(target, [path.read_bytes()], number)
+
+
+def _requests() -> Iterator[bytes]:
+    """Yields requests for mappings, and responses to them."""
+    third, peer = "10.0.0.21", Endpoint("203.0.113.10", 6000)
+    filters = (Permit(), Permit("203.0.113.0/24", 6000), Permit("0.0.0.0/0", 0))
+    for options in (
+        pcp.NO_OPTIONS,
+        pcp.Options(third, True, filters),
+        pcp.Options(port_set=pcp.PortSet(4, 4000, True)),
+    ):
+        for lifetime, protocol in ((0, 17), (600, 17), (600, 6), (600, 0)):
+            body = pcp.Body(bytes(12), protocol, 4000, Endpoint("0.0.0.0", 4000))
+            yield pcp.encode_request(
+                pcp.Request(pcp.Opcode.MAP, PHONE.address, lifetime, body, options)
+            )
+            yield pcp.encode_response(
+                pcp.Response(pcp.Opcode.MAP, pcp.Result.SUCCESS, lifetime, 7, body, options)
+            )
+        body = body._replace(peer=peer)
+        yield pcp.encode_request(pcp.Request(pcp.Opcode.PEER, PHONE.address, 600, body))
+    yield pcp.encode_request(pcp.Request(pcp.Opcode.ANNOUNCE, PHONE.address))
+    mapped = natpmp.Mapped(4000, 4000, 600)
+    yield natpmp.encode_request(natpmp.Request(natpmp.Opcode.MAP_UDP, mapped))
+    yield natpmp.encode_request(natpmp.Request(natpmp.Opcode.ADDRESS))
+    told = natpmp.Response(natpmp.Opcode.MAP_TCP, natpmp.Result.SUCCESS, 7, mapped=mapped)
+    yield natpmp.encode_response(told)
 
 
 def _transcripts() -> Iterator[list[bytes]]:

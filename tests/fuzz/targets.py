@@ -8,12 +8,15 @@ believed.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
 
 from alg.gateway import GatewaySettings
 from alg.packet import NotUdp, Truncated, decode_packet, encode_packet
+from alg.port_manager import natpmp, pcp
+from alg.port_manager.pcp_server import MAX_PORT_SET
 from alg.sdp.multipart import find_sdp
 from alg.sdp.session import Address, SessionDescription, parse_sdp
 from alg.sip.message import Malformed, NotSip, parse_message
@@ -37,6 +40,7 @@ from tests.alg.playbook import (
     register,
     sdp,
 )
+from tests.alg.port_manager.router import OTHER_NONCE, Router
 
 LIMIT = 0.05
 SEPARATOR = b"\0\0"
@@ -176,6 +180,44 @@ def fuzz_gateway(data: bytes) -> None:
         raise Finding(f"mappings, calls, registrations {left} stay for ever")
 
 
+def fuzz_request(data: bytes) -> None:
+    """Sends octets to the PCP and NAT-PMP servers of a router with a lease of somebody else's."""
+    _check_codec(data)
+    router = Router()
+    router.map(nonce=OTHER_NONCE)
+    (others,) = router.leases.all()
+    for send in (router.send, router.send_natpmp):
+        answer = send(data)
+        if answer != send(data):
+            raise Finding("the same request has another answer")
+        if answer is not None and not (data[1] < 128 <= answer[1] and len(answer) <= 1100):
+            raise Finding(f"the answer is {answer!r}")
+    if len(router.table) > 1 + MAX_PORT_SET:
+        raise Finding(f"one request has opened {len(router.table)} ports")
+    if others not in router.leases.all() and OTHER_NONCE not in data:
+        raise Finding("the lease of another nonce has changed")
+    if any(each.internal.address != PHONE.address for each in router.table.bindings()):
+        raise Finding("a port of another host is open")
+    router.table.expire(FOR_EVER)
+    if len(router.table):
+        raise Finding("a lease stays for ever")
+
+
+def _check_codec(data: bytes) -> None:
+    with contextlib.suppress(pcp.NotRequest, pcp.BadRequest):
+        request = pcp.parse_request(data)
+        if pcp.parse_request(pcp.encode_request(request)) != request:
+            raise Finding("a PCP request did not come back as it went")
+    with contextlib.suppress(pcp.NotResponse):
+        response = pcp.parse_response(data)
+        if pcp.parse_response(pcp.encode_response(response)) != response:
+            raise Finding("a PCP response did not come back as it went")
+    with contextlib.suppress(natpmp.NotResponse):
+        answer = natpmp.parse_response(data)
+        if natpmp.parse_response(natpmp.encode_response(answer)) != answer:
+            raise Finding("a NAT-PMP response did not come back as it went")
+
+
 def _check_outcome(payload: bytes, outcome: Outcome) -> None:
     if outcome.reason is Reason.ERROR or outcome.verdict is Verdict.DROPPED:
         raise Finding(f"{outcome.reason.value}: {outcome.detail}")
@@ -204,6 +246,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sdp": fuzz_sdp,
     "packet": fuzz_packet,
     "stream": fuzz_stream,
+    "request": fuzz_request,
 }
 
 
