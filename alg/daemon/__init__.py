@@ -5,6 +5,8 @@
     decisions.py    one message: an outcome, and its changes into the kernel
     packet_path.py  one packet from the queue and back
     connections.py  TCP connections: whom each is for, and its messages
+    requests.py     requests for mappings: who answers them
+    static_mappings.py  the mappings of the configuration
     views.py        what the command line may ask
     ledger.py       changes of the table: into the kernel, and into the store
     restart.py      what an earlier run left: taken over, or set right

@@ -28,6 +28,7 @@ from alg.verdict import Reason, Verdict
 from nat_table.binding import Binding, Kind, Owner
 from nat_table.endpoint import Endpoint, Transport, is_ipv6
 from nat_table.refusal import BindRefused
+from rules.aliases import Aliases
 from rules.backend import CommitFailed
 
 log = logging.getLogger("sipnat")
@@ -55,17 +56,22 @@ class ConnectionRow(TypedDict):
 class Connections:
     """The connections that are open, and what the relay asks about new ones."""
 
-    def __init__(self, gateway: Gateway, ledger: Ledger, settings: GatewaySettings) -> None:
+    def __init__(
+        self, gateway: Gateway, ledger: Ledger, settings: GatewaySettings, aliases: Aliases
+    ) -> None:
+        """Takes the engine, what commits its changes, and which addresses connections have."""
         self.gateway = gateway
         self.decisions = Decisions(gateway, ledger)
         self._ledger = ledger
         self._settings = settings
+        self._aliases = aliases
         self._open: dict[RelayedConnection, None] = {}
         self._opened = 0
         self._is_stopping = False
 
     def connect(self, caller: Endpoint, called: Endpoint) -> RelayedConnection | None:
         """Returns whom to dial from where; None for a connection that leads nowhere."""
+        called = self._aliases.public(called)
         try:
             mapped = self.gateway.table.look_up_external(Transport.TCP, called)
             if mapped is not None or called.address in self.gateway.external_addresses:
@@ -158,6 +164,10 @@ class Connections:
         """Connects a phone with the target that is behind whom it called."""
         source = Endpoint(self._unmapped(caller.address), 0)
         connection = self._open_one(caller, source, target, (Side.INTERNAL, side))
+        if self.gateway.outside.passes(target.address):
+            connection.has_sip = False
+            self.count(Reason.HANDS_OFF)
+            return connection
         if caller.port < LOWEST_PORT or caller.port in self._settings.denied_ports:
             self._leave_alone(connection, Reason.DENIED_PORT, str(caller))
             return connection
@@ -166,7 +176,7 @@ class Connections:
         except BindRefused as error:
             self._leave_alone(connection, reason_of(error), str(error))
         else:
-            connection.source = connection.mapping
+            connection.source = self._aliases.wire(connection.mapping)
         return connection
 
     def _unmapped(self, host: str) -> str:
@@ -275,7 +285,7 @@ class RelayedConnection:
         outcome = self._connections.decisions.decide(
             Datagram(*ends, message, *sides, transport=Transport.TCP)
         )
-        if outcome.verdict is Verdict.DROPPED:
+        if outcome.verdict in (Verdict.DROPPED, Verdict.HELD):
             raise TryAgain
         self._counts[is_from_caller] += 1
         return outcome.payload

@@ -1,7 +1,8 @@
 """One message, an outcome, its changes into the kernel: the same for packets and for streams.
 
 The changes are in the kernel before the message leaves. If the kernel refuses them the table is put
-back, and the outcome is a drop.
+back, and the outcome is a drop. While the gateway above has not granted what it opens, it is held:
+whoever sent it brings it again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from alg.daemon.ledger import Ledger
 from alg.datagram import Datagram
 from alg.gateway import Gateway
 from alg.io.clock import now
-from alg.verdict import Outcome, Reason
+from alg.verdict import Outcome, Reason, Verdict
 from rules.backend import CommitFailed
 
 log = logging.getLogger("sipnat")
@@ -31,7 +32,9 @@ class Decisions:
 
     def decide(self, datagram: Datagram) -> Outcome:
         """Decides about one message; what it opens stands by now."""
-        gateway = self._gateway
+        gateway, host = self._gateway, datagram.source.address
+        if self._ledger.grants.is_waiting(host):
+            return _held(datagram)
         outcome = gateway.receive(datagram, now())
         if outcome.reason in LIMITS:
             self.warn(f"a message passes as it came, so its call may lack audio: {outcome.detail}")
@@ -43,6 +46,9 @@ class Decisions:
                 outcome = gateway.roll_back(outcome)
             else:
                 gateway.confirm(outcome)
+                if self._ledger.grants.is_waiting(host):
+                    gateway.counters[outcome.reason] -= 1
+                    return _held(datagram)
         log.debug("%s -> %s %s", datagram.source, datagram.destination, outcome.reason.value)
         return outcome
 
@@ -52,3 +58,7 @@ class Decisions:
         if moment >= self._next_warning:
             self._next_warning = moment + LIMIT_INTERVAL
             log.warning("%s", text)
+
+
+def _held(datagram: Datagram) -> Outcome:
+    return Outcome(Verdict.HELD, Reason.UPSTREAM, datagram.payload)

@@ -1,4 +1,4 @@
-"""Changes of the table: into the kernel at once, and noted for the store.
+"""Changes of the table: into the kernel at once, noted for the store, and asked for upstream.
 
 The store wants the newest state of each mapping that has changed, not the changes: so only the
 internal endpoints are noted, and their rows are made when the store is written.
@@ -7,12 +7,13 @@ internal endpoints are noted, and their rows are made when the store is written.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import msgspec
 
+from alg.upstream.grants import Grants
 from nat_table.binding import Binding
-from nat_table.changes import Change, Closed, Opened
+from nat_table.changes import Change, Closed, Opened, Turned
 from nat_table.endpoint import Endpoint, Socket, Transport
 from nat_table.snapshot import Row, row_of
 from nat_table.table import NatTable
@@ -23,13 +24,28 @@ log = logging.getLogger("sipnat")
 MAPPING = "mapping"
 """The kind under which the store keeps mappings."""
 
+_LOGGED = {Opened: "opened", Closed: "closed", Turned: "turned into"}
+
 Key = tuple[str, str]
 
 
 class Ledger:
-    """Commits changes, and knows which mappings the store has not learned of yet."""
+    """Commits changes, and knows which mappings the store has not learned of yet.
 
-    def __init__(self, table: NatTable, backend: Backend, *, has_store: bool = True) -> None:
+    `is_behind` is set where the kernel is not as the table says, to be mended before long.
+    """
+
+    def __init__(
+        self,
+        table: NatTable,
+        backend: Backend,
+        grants: Grants | None = None,
+        *,
+        has_store: bool = True,
+    ) -> None:
+        self.grants = grants or Grants()
+        self.is_behind = False
+        self._reconciling: Generator[None, None, None] | None = None
         self._table = table
         self._backend = backend
         self._has_store = has_store
@@ -39,6 +55,21 @@ class Ledger:
         """Makes the kernel follow; raises CommitFailed where it does not, and notes nothing."""
         self._backend.commit(changes)
         self.note(changes)
+
+    def push(self, changes: Sequence[Change], what: str) -> None:
+        """Commits changes that are not to be undone: where the kernel refuses it falls behind."""
+        if not changes:
+            return
+        try:
+            self.commit(changes)
+        except CommitFailed as error:
+            self.note(changes)
+            self.fall_behind(what, error)
+
+    def fall_behind(self, what: str, error: Exception) -> None:
+        """Takes note that the kernel is not as the table says."""
+        self.is_behind = True
+        log.error("the kernel did not take %s, which is tried again: %s", what, error)
 
     def settle(self) -> list[Change]:
         """Makes the kernel follow what the table has changed; returns the changes.
@@ -54,20 +85,38 @@ class Ledger:
         return changes
 
     def reconcile(self) -> Iterator[None]:
-        """Makes the kernel equal to the table, in steps; raises CommitFailed."""
-        return self._backend.reconcile(
-            (binding, {remote.address for each in pinholes for remote in each.remotes})
-            for binding in self._table.bindings()
-            if (pinholes := self._table.pinholes(binding))
-        )
+        """Makes the kernel equal to the table, in steps; where it refuses it falls behind.
+
+        One that is under way ends where it is: this one does all that it would.
+        """
+        if self._reconciling is not None:
+            self._reconciling.close()
+        self._reconciling = self._steps()
+        return self._reconciling
+
+    def _steps(self) -> Generator[None, None, None]:
+        try:
+            yield from self._backend.reconcile(
+                (
+                    binding,
+                    {remote.address for each in pinholes for remote in each.remotes}.union(
+                        *(each.permits for each in pinholes)
+                    ),
+                )
+                for binding in self._table.bindings()
+                if (pinholes := self._table.pinholes(binding))
+            )
+            self.is_behind = False
+        except CommitFailed as error:
+            self.fall_behind("the mappings", error)
 
     def note(self, changes: Sequence[Change]) -> None:
         """Notes changes that the kernel knows of already."""
+        self.grants.follow(changes)
         self.touch(change.binding for change in changes)
         for change in changes:
             binding = change.binding
-            if isinstance(change, Opened | Closed):
-                what = "opened" if isinstance(change, Opened) else "closed"
+            if what := _LOGGED.get(type(change)):
                 log.info(
                     "%s %s %s <-> %s", what, binding.kind.value, binding.internal, binding.external
                 )

@@ -18,6 +18,7 @@ from alg.daemon.decisions import Decisions
 from alg.daemon.ledger import Ledger
 from alg.datagram import Datagram, Side
 from alg.gateway import Gateway
+from alg.io.queue import Hold
 from alg.io.resend import send_anew
 from alg.packet import NotUdp, Truncated, decode_packet, encode_packet
 from alg.verdict import Reason, Verdict
@@ -72,7 +73,7 @@ class PacketPath:
         self._random = random.SystemRandom()
 
     def handle(self, raw: bytes, incoming: int, outgoing: int) -> bytes | None:
-        """Decides about one packet: the bytes to send on, or None to drop it."""
+        """Decides about one packet: the bytes to send on, or None to drop it; raises Hold."""
         gateway = self._gateway
         try:
             packet = decode_packet(raw)
@@ -86,6 +87,8 @@ class PacketPath:
         outcome = self._decisions.decide(
             Datagram(packet.source, packet.destination, packet.payload, *sides)
         )
+        if outcome.verdict is Verdict.HELD:
+            raise Hold(lambda: gateway.count(outcome.reason))
         if outcome.verdict is Verdict.DROPPED:
             return None
         if outcome.verdict is Verdict.UNCHANGED:

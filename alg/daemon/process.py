@@ -21,12 +21,15 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 
 from alg.config import Config
 from alg.daemon import restart
+from alg.daemon.addresses import Addresses, outside_of
 from alg.daemon.connections import Connections
 from alg.daemon.ledger import MAPPING, Key, Ledger
 from alg.daemon.packet_path import PacketPath, Sides
+from alg.daemon.requests import EPOCH, MappingRequests, lease_limits
 from alg.daemon.settings import (
     LOOPBACK,
     LOOPBACK6,
@@ -44,12 +47,17 @@ from alg.io.control import ControlError, ControlServer
 from alg.io.queue import PacketQueue, QueueBusy
 from alg.io.relay import Relay, RelayBusy
 from alg.io.store import Store, StoreInUse, boot_id
+from alg.port_manager.leases import Leases
+from alg.port_manager.refusal import GatewayFailed
+from alg.upstream.grants import Grants
+from alg.upstream.upstream import Upstream
 from nat_table.behavior import Mode6
-from nat_table.binding import Binding
-from nat_table.endpoint import Endpoint
+from nat_table.binding import Binding, Kind
+from nat_table.endpoint import Endpoint, of_one_family
 from nat_table.table import NatTable
-from rules.backend import InstallFailed, KernelBackend
-from rules.interfaces import is_forwarding, is_forwarding6
+from rules.aliases import AliasedBackend, Aliases
+from rules.backend import Backend, CommitFailed, InstallFailed, KernelBackend
+from rules.interfaces import default_gateway, is_forwarding, is_forwarding6
 from rules.netlink import KernelRefused
 from rules.settings import Settings
 from rules.watch import Watch
@@ -73,7 +81,7 @@ def run_daemon(config: Config) -> int:
     return asyncio.run(_serve(config, settings, KernelBackend(settings)))
 
 
-async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> int:
+async def _serve(config: Config, settings: Settings, kernel: KernelBackend) -> int:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,14 +89,25 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
     async with contextlib.AsyncExitStack() as stack:
         # What is taken over stays: having it looked through again and again would take seconds.
         gc.disable()
-        listing = loop.run_in_executor(None, _standing, backend)
+        listing = loop.run_in_executor(None, _standing, kernel)
+        aliases = Aliases()
+        backend = AliasedBackend(kernel, aliases)
+        upstream = Upstream(config, settings.external_addresses[0], default_gateway)
+        stack.callback(upstream.close)
         store = Store(config.store_path, boot_id(), ROW_VERSION) if config.store else None
         rows = {}
         if store is not None:
             rows = _load(store)
             stack.callback(store.close)
         stored = restart.stored_mappings(rows)
-        current = settings.external_addresses + settings.external_addresses6
+        former = restart.addresses(stored, settings.external_addresses)
+        if len(former) == 1 and former != settings.external_addresses:
+            upstream.remember(*former)
+        await upstream.look()
+        found = upstream.found
+        is_aliased = found.public != found.wire
+        current = (found.public,) if is_aliased else settings.external_addresses
+        current += settings.external_addresses6
         addresses = restart.addresses(stored, current)
         behavior = table_behavior(config, settings)
         translation = table_translation(settings)
@@ -96,10 +115,27 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         sides = Sides(config.internal, config.external)
         known = gateway_settings(config, addresses)
         gateway = Gateway(known, table, backend.masqueraded)
-        ledger = Ledger(table, backend, has_store=store is not None)
-        connections = Connections(gateway, ledger, known)
-        views = Views(gateway, connections, backend)
-        control = ControlServer(config.control_path, {"show": views.show})
+        grants = Grants()
+        ledger = Ledger(table, backend, grants, has_store=store is not None)
+        gateway.outside = outside_of(config, found)
+        connections = Connections(gateway, ledger, known, aliases)
+
+        def settle_lease() -> None:
+            try:
+                gateway.forget_closed(ledger.settle())
+            except CommitFailed as error:
+                raise GatewayFailed(f"the kernel refused the mapping: {error}") from error
+
+        leases = Leases(table, lease_limits(config, known.own_addresses), settle_lease)
+        requests = MappingRequests(
+            config,
+            leases,
+            gateway,
+            backend.masqueraded,
+            has_ipv6=settings.mode6 is not Mode6.OFF,
+        )
+        views = Views(gateway, connections, backend, upstream, grants)
+        control = ControlServer(config.control_path, {"show": views.show, "map": requests.map})
         try:
             await control.start()
         except ControlError as error:
@@ -123,16 +159,34 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         stack.callback(watch.close)
         try:
             standing = await listing
+            _point(aliases, addresses, standing, found.wire)
             backend.install()
         except (InstallFailed, KernelRefused) as error:
             raise StartError(str(error)) from error
         stack.callback(_release, backend, queue)
         moment = now()
         waiting_time = config.registration_timeout
+        if standing is not None:
+            standing = list(map(aliases.published, standing))
         difference = restart.take_over(table, stored, standing, waiting_time, moment)
         ledger.touch((*difference.closed, *difference.unknown))
         if store is not None:
-            gateway.restore({key: row for key, row in rows.items() if key[0] != MAPPING}, moment)
+            others = {key: row for key, row in rows.items() if key[0] not in (MAPPING, EPOCH)}
+            gateway.restore(others, moment)
+            if all(binding.kind is not Kind.ANY for binding in difference.unknown):
+                requests.restore(rows)
+        following = Addresses(
+            config,
+            settings,
+            gateway,
+            backend,
+            ledger,
+            sides,
+            relay,
+            requests,
+            upstream,
+            aliases,
+        )
         upkeep = Upkeep(
             config,
             settings,
@@ -144,6 +198,8 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
             watch,
             difference.unknown,
             relay,
+            following,
+            requests,
         )
         upkeep.start(is_kernel_empty=standing is None)
         stack.callback(upkeep.stop)
@@ -158,6 +214,13 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
         if relay is not None:
             relay.serve()
             stack.callback(loop.create_task(connections.renew()).cancel)
+        await requests.start()
+        stack.push_async_callback(requests.close)
+        grants.refused = following.give_up
+        grants.settled = queue.resume_soon
+        upstream.has_lost = grants.ask_again
+        grants.use(upstream.mapper, table.bindings())
+        stack.callback(loop.create_task(upstream.watch(following.heed_upstream)).cancel)
         gc.freeze()
         gc.enable()
         log.info(
@@ -168,7 +231,7 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
             settings.mode6.value,
             " ".join(map(str, config.sip_ports)),
             *config.pool,
-            "nft queue" if backend.is_native_queue else "iptables NFQUEUE (nft has no queue here)",
+            "nft queue" if kernel.is_native_queue else "iptables NFQUEUE (nft has no queue here)",
         )
         if not is_forwarding():
             log.warning("this machine does not forward packets: sysctl net.ipv4.ip_forward=1")
@@ -182,9 +245,20 @@ async def _serve(config: Config, settings: Settings, backend: KernelBackend) -> 
     return 0
 
 
-def _standing(backend: KernelBackend) -> list[Binding] | None:
+def _standing(kernel: KernelBackend) -> list[Binding] | None:
     """Returns the mappings in the kernel, None where our rules are gone."""
-    return backend.listing() if backend.is_installed(is_thorough=False) else None
+    return kernel.listing() if kernel.is_installed(is_thorough=False) else None
+
+
+def _point(
+    aliases: Aliases, addresses: tuple[str, ...], standing: Iterable[Binding] | None, wire: str
+) -> None:
+    """Has the address that the table begins with mean what it stands on in the kernel."""
+    first, *others = of_one_family(addresses, of_ipv6=False)
+    stood_on = {each.external.address for each in standing or ()}
+    wires = of_one_family(stood_on, of_ipv6=False) or (wire,)
+    if not others and first not in wires:
+        aliases.point(first, wires[0])
 
 
 def _load(store: Store) -> dict[Key, bytes]:
@@ -229,7 +303,7 @@ def _claim_table(table: str) -> socket.socket:
     return claim
 
 
-def _release(backend: KernelBackend, queue: PacketQueue) -> None:
+def _release(backend: Backend, queue: PacketQueue) -> None:
     """Takes the capture rules out and answers what was queued before."""
     backend.release_capture()
     queue.serve()

@@ -4,8 +4,9 @@ The store knows whose each mapping is and until when, but a crash takes its last
 kernel is exact about which mappings there are, and knows nothing else. So:
 
     in both             taken over with its owners
-    in the kernel only  taken over without: signalling waits for its phone to register, media stays
-                        while it flows (`orphans`)
+    in the kernel only  taken over without: signalling waits for its phone to register, the rest
+                        stays while it flows (`orphans`); whom a client has let in must be let in by
+                        it again, for nobody else vouches for them
     in the store only   it was closed after the last write, and stays closed; but where all of
                         sipnat's rules are gone somebody has flushed them, and it is opened again
 

@@ -61,7 +61,7 @@ def kernel_settings(config: Config) -> Settings:
     return Settings(
         internal_interfaces=config.internal,
         external_interface=config.external,
-        external_addresses=config.addresses or addresses[:1],
+        external_addresses=config.addresses or _own_one(config, addresses),
         mode6=mode6,
         external_addresses6=(config.addresses6 or addresses6[:1]) if mode6 is Mode6.NAT66 else (),
         prefixes6=prefixes if mode6 is Mode6.NPTV6 else None,
@@ -80,6 +80,11 @@ def kernel_settings(config: Config) -> Settings:
         tls_ports=config.tls_ports,
         flood_rate=config.max_packets_per_source,
     )
+
+
+def _own_one(config: Config, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the address that is configured if the interface has it, else its first one."""
+    return tuple(each for each in addresses if each == config.external_address) or addresses[:1]
 
 
 def _relay_port(config: Config) -> int:

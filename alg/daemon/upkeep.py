@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from alg.config import Config
+from alg.daemon.addresses import Addresses
 from alg.daemon.diversion import Diversion
 from alg.daemon.ledger import Ledger
 from alg.daemon.packet_path import Sides
+from alg.daemon.requests import MappingRequests
 from alg.daemon.restart import ORPHAN, ORPHAN_TIMEOUT
 from alg.gateway import Gateway
 from alg.io.clock import now
@@ -28,17 +30,9 @@ from alg.io.relay import Relay
 from alg.io.store import Store
 from nat_table.behavior import Mode6
 from nat_table.binding import Binding, Kind
-from nat_table.changes import Change
-from nat_table.endpoint import is_ipv6, of_one_family
 from nat_table.table import NatTable
 from rules.accept import Acceptance
-from rules.backend import Backend, CommitFailed, InstallFailed, Refusal
-from rules.interfaces import (
-    InterfaceMissing,
-    NoAddress,
-    external_addresses,
-    external_addresses6,
-)
+from rules.backend import Backend, InstallFailed, Refusal
 from rules.mode6 import detect_mode6
 from rules.netlink import KernelRefused
 from rules.settings import Settings
@@ -62,6 +56,7 @@ REFUSED_SIGNALLING = (
     "%s was kept from %s %s: no phone has dealt with it; if it may call, add it to `servers`"
 )
 REFUSED_MEDIA = "%s was kept from the media at %s %s, as `media_filter` says"
+REFUSED_REQUESTED = "%s was kept from %s %s: who asked for that mapping has not let it in"
 KEPT_AWAY = (
     "new TCP connections do not reach the relay, because another firewall drops what is for this "
     "router itself: have it let in what has the mark %#x/%#x, or set `install_accept` or `tcp`"
@@ -83,6 +78,8 @@ class Upkeep:
         watch: Watch,
         orphans: Sequence[Binding],
         relay: Relay | None,
+        addresses: Addresses,
+        requests: MappingRequests,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -94,9 +91,10 @@ class Upkeep:
         self._watch = watch
         self._orphans = [each for each in orphans if each.kind is not Kind.SIP]
         self._relay = relay
+        self._addresses = addresses
+        self._requests = requests
         self._acceptance = Acceptance(settings)
         self._diversion = Diversion()
-        self._is_behind = False
         self._is_mode6_watched = config.mode6 == "auto" and settings.mode6 is not Mode6.PINHOLE
         self._saving: asyncio.TimerHandle | None = None
         self._next_check = now()
@@ -111,14 +109,14 @@ class Upkeep:
 
         Where the kernel has kept the mappings, what one may lack is put back in the background.
         """
-        self.follow()
-        self._is_behind = True
+        self._addresses.follow()
+        self._ledger.is_behind = True
         if self._config.install_accept == "auto":
             self.accept()
         else:
             self._acceptance.remove()  # those of an earlier run
         if is_kernel_empty:
-            for _ in self._reconciling():
+            for _ in self._ledger.reconcile():
                 pass
 
     def stop(self) -> None:
@@ -143,7 +141,7 @@ class Upkeep:
                 if not self._backend.is_installed(is_thorough=is_thorough):
                     log.warning("somebody has removed sipnat's rules; they are installed again")
                     await self.restore()
-                elif self._is_behind and is_thorough:
+                elif self._ledger.is_behind and is_thorough:
                     await self.reconcile()
                 if is_thorough:
                     self._next_check = now() + CHECK_INTERVAL
@@ -169,7 +167,9 @@ class Upkeep:
             if any(event in (lost, DefaultRouteChanged()) for event in events):
                 self._backend.cut_flows()
             if any(event in here for event in events):
-                self.follow()
+                self._addresses.follow()
+            if any(isinstance(event, LinkChanged | Overrun) for event in events):
+                self._requests.rebind()
             if any(
                 isinstance(event, AddressesChanged | ForwardingChanged | Overrun)
                 for event in events
@@ -200,7 +200,7 @@ class Upkeep:
         """Lets go of what has expired, some at a time."""
         moment = now()
         while (due := self._gateway.next_timer()) is not None and due <= moment:
-            self._commit(self._gateway.handle_timer(moment), "the end of mappings")
+            self._ledger.push(self._gateway.handle_timer(moment), "the end of mappings")
             await asyncio.sleep(0)
 
     def save_soon(self) -> None:
@@ -215,6 +215,7 @@ class Upkeep:
             return
         has_all = self._store.is_incomplete
         rows = self._ledger.take_rows(has_all=has_all) | self._gateway.take_touched(has_all=has_all)
+        rows |= self._requests.take_rows(has_all=has_all)
         if has_all:
             self._store.save_all({key: row for key, row in rows.items() if row is not None})
         elif rows:
@@ -248,7 +249,8 @@ class Upkeep:
         binding = table.look_up_internal(transport, end) or table.look_up_external(transport, end)
         if binding is None:
             return ()
-        line = REFUSED_SIGNALLING if binding.kind is Kind.SIP else REFUSED_MEDIA
+        lines = {Kind.SIP: REFUSED_SIGNALLING, Kind.ANY: REFUSED_REQUESTED}
+        line = lines.get(binding.kind, REFUSED_MEDIA)
         return line, source, transport.label, str(binding.internal)
 
     async def review(self) -> None:
@@ -262,7 +264,7 @@ class Upkeep:
             log.warning("whether media flows is not known, so all calls are kept: %s", refusal)
             flowing = None
         moment = now()
-        self._commit(self._gateway.keep_calls(flowing, moment), "calls that go on")
+        self._ledger.push(self._gateway.keep_calls(flowing, moment), "calls that go on")
         self._orphans = [each for each in self._orphans if self._table.pinholes(each)]
         for binding in self._orphans:
             if flowing is None or binding.internal in flowing:
@@ -277,83 +279,11 @@ class Upkeep:
         try:
             self._backend.install()
         except InstallFailed as error:
-            self._fall_behind("the rules", error)
+            self._ledger.fall_behind("the rules", error)
         else:
             await self.reconcile()
 
     async def reconcile(self) -> None:
         """Makes the kernel equal to the table, with time for packets in between."""
-        for _ in self._reconciling():
+        for _ in self._ledger.reconcile():
             await asyncio.sleep(0)
-
-    def _reconciling(self) -> Iterator[None]:
-        try:
-            yield from self._ledger.reconcile()
-            self._is_behind = False
-        except CommitFailed as error:
-            self._fall_behind("the mappings", error)
-
-    def follow(self) -> None:
-        """Moves the mappings where the only external address is another one by now (A33)."""
-        config = self._config
-        try:
-            current = config.addresses or external_addresses(config.external)
-        except (InterfaceMissing, NoAddress) as error:
-            log.warning("%s; calls wait until there is one", error)
-        else:
-            self._follow(current, of_ipv6=False)
-        if self._settings.mode6 is Mode6.NAT66:
-            self._follow(config.addresses6 or external_addresses6(config.external), of_ipv6=True)
-
-    def _follow(self, current: Sequence[str], *, of_ipv6: bool) -> None:
-        """Does it for one family; where IPv6 has no address its calls wait, and nothing is said."""
-        mapped = self._gateway.external_addresses
-        former, *others = of_one_family(mapped, of_ipv6=of_ipv6)
-        if current and not others and former not in current:
-            self._change_address(former, current[0])
-
-    def _change_address(self, former: str, address: str) -> None:
-        gateway, table, moment = self._gateway, self._table, now()
-        registered = gateway.registered()
-        if self._config.on_address_change == "drop":
-            for binding in table.bindings():
-                for pinhole in table.pinholes(binding):
-                    if binding.external.address == former:
-                        table.close(binding, pinhole.owner, moment)
-        moved = table.move(former, address, moment)
-        gateway.move_address(former, address, moved)
-        if is_ipv6(address):
-            self._settings = replace(self._settings, external_addresses6=(address,))
-        else:
-            self._settings = replace(self._settings, external_addresses=(address,))
-        changes = table.take_changes()
-        self._sides.forget()
-        try:
-            self._backend.reconfigure(self._settings)
-        except (InstallFailed, KernelRefused) as error:
-            self._fall_behind("rules for the new address", error)
-        self._commit(changes, "mappings with the new address")
-        if self._relay is not None:
-            self._relay.hang_up(former)
-        log.warning(
-            "the external address is %s, it was %s; %d mappings moved",
-            address,
-            former,
-            len(moved),
-        )
-        for internal, external in registered:
-            log.warning("%s was registered as %s and must register again", internal, external)
-
-    def _commit(self, changes: Sequence[Change], what: str) -> None:
-        if not changes:
-            return
-        try:
-            self._ledger.commit(changes)
-        except CommitFailed as error:
-            self._ledger.note(changes)
-            self._fall_behind(what, error)
-
-    def _fall_behind(self, what: str, error: Exception) -> None:
-        """Takes note that the kernel is not as the table says, to be mended before long."""
-        self._is_behind = True
-        log.error("the kernel did not take %s, which is tried again: %s", what, error)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypedDict
 
 from alg.daemon.connections import Connections
 from alg.gateway import Gateway
 from alg.io.clock import now
 from alg.io.control import RequestRefused
+from alg.upstream.grants import Grants
+from alg.upstream.upstream import Upstream
 from nat_table.snapshot import MappingRow, mapping_row
 from nat_table.table import NatTable
 from rules.backend import Backend
@@ -27,13 +29,21 @@ class ReasonRow(TypedDict):
 class Views:
     """Answers `show` requests."""
 
-    def __init__(self, gateway: Gateway, connections: Connections, backend: Backend) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        connections: Connections,
+        backend: Backend,
+        upstream: Upstream,
+        grants: Grants,
+    ) -> None:
         self._gateway = gateway
         self._backend = backend
-        self._views = {
+        self._views: dict[str, Callable[[], Iterable[Row]]] = {
             "mappings": lambda: _mappings(gateway.table),
             "connections": connections.rows,
             "reasons": self._reasons,
+            "upstream": lambda: [upstream.row(grants.count)],
         }
 
     def show(self, request: Row) -> Iterable[Row]:

@@ -11,6 +11,7 @@ from alg.gateway import Gateway, GatewaySettings
 from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
+from rules.aliases import Aliases
 from rules.memory import MemoryBackend
 from rules.settings import Settings
 
@@ -38,7 +39,9 @@ class Switchboard:
                 external_addresses=(EXTERNAL,),
             )
         )
-        self.connections = Connections(self.gateway, Ledger(self.table, self.kernel), settings)
+        self.connections = Connections(
+            self.gateway, Ledger(self.table, self.kernel), settings, Aliases()
+        )
 
     def connect(self, caller: Endpoint, called: Endpoint) -> RelayedConnection:
         """Returns what becomes of a connection that must not be refused."""

@@ -8,8 +8,9 @@ import pytest
 
 from alg.daemon.ledger import MAPPING, Ledger, decode_row
 from nat_table.behavior import Behavior
-from nat_table.binding import Binding, Kind, Owner
+from nat_table.binding import ANYONE, Binding, Kind, Owner, Permit, Pinhole
 from nat_table.endpoint import Endpoint, Transport
+from nat_table.lease import Source, lease_owner
 from nat_table.table import NatTable
 from rules.backend import CommitFailed
 from rules.memory import MemoryBackend
@@ -85,6 +86,59 @@ def test_the_kernel_is_made_equal_to_the_table(router: Router) -> None:
     for _ in router.ledger.reconcile():
         pass
     assert router.kernel.listing() == standing
+
+
+def test_to_begin_anew_ends_what_is_under_way(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rules.reconcile.SLICE", 1)
+    router.bind(PHONE)
+    standing = router.kernel.listing()
+    router.kernel.uninstall()
+    first = router.ledger.reconcile()
+    next(first)
+    router.kernel.uninstall()
+    second = router.ledger.reconcile()
+    assert list(first) == [] and router.kernel.listing() == []
+    assert list(second) and router.kernel.listing() == standing
+
+
+def test_a_lease_is_stored_and_reconciled_with_what_it_permits(router: Router) -> None:
+    owner, permits = lease_owner(Source.PCP, "nonce"), (Permit("198.51.100.0/24", 9), ANYONE)
+    remotes = (Endpoint("203.0.113.10", 5060),)
+    router.table.bind(
+        *(Transport.TCP, PHONE, Kind.ANY, owner),
+        now=0.0,
+        expires_at=60.0,
+        remotes=remotes,
+        permits=permits,
+    )
+    router.ledger.settle()
+    (row,) = router.ledger.take_rows().values()
+    assert row is not None
+    binding, pinholes = decode_row(row)
+    assert binding.kind is Kind.ANY
+    assert pinholes == (Pinhole(owner, 60.0, remotes, permits),)
+    before = router.kernel._standing()
+    assert {each.set_name for each in before} >= {"requested", "unfiltered", "admitted"}
+    router.kernel.uninstall()
+    for _ in router.ledger.reconcile():
+        pass
+    assert set(router.kernel._standing()) == set(before)
+
+
+def test_what_turns_into_signalling_is_logged_and_stored(
+    router: Router, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sipnat")
+    router.table.bind(Transport.UDP, PHONE, Kind.ANY, OWNER, now=0.0, expires_at=60.0)
+    router.ledger.settle()
+    router.ledger.take_rows()
+    router.bind(PHONE)
+    (row,) = router.ledger.take_rows().values()
+    assert row is not None
+    assert decode_row(row)[0].kind is Kind.SIP
+    assert "turned into sip 10.0.0.20:5060 <-> " in caplog.text
 
 
 @pytest.mark.parametrize("row", [b"", b"\x00", b"\x92\x01\x02", b"\xc1" * 20, b'{"a": 1}'])

@@ -38,7 +38,7 @@ def row(each: Binding, owner: Owner = CALL, until: float = NOW + 500) -> Row:
     return each, (Pinhole(owner, until),)
 
 
-SIP, RTP = binding(5060, Kind.SIP), binding(4000)
+SIP, RTP, ASKED = binding(5060, Kind.SIP), binding(4000), binding(8080, Kind.ANY)
 
 
 @pytest.fixture
@@ -54,9 +54,10 @@ def test_a33_what_both_know_keeps_its_owners(table: NatTable) -> None:
 
 
 def test_what_only_the_kernel_knows_has_time_to_find_an_owner(table: NatTable) -> None:
-    assert take_over(table, [], [SIP, RTP], WAIT, NOW) == ([], [SIP, RTP])
+    assert take_over(table, [], [SIP, RTP, ASKED], WAIT, NOW) == ([], [SIP, RTP, ASKED])
     assert table.pinholes(SIP) == (Pinhole(FLOW, NOW + WAIT),)
-    assert table.pinholes(RTP) == (Pinhole(ORPHAN, NOW + ORPHAN_TIMEOUT),)
+    for other in (RTP, ASKED):
+        assert table.pinholes(other) == (Pinhole(ORPHAN, NOW + ORPHAN_TIMEOUT),)
 
 
 def test_what_only_the_store_knows_was_closed_after_its_last_write(table: NatTable) -> None:

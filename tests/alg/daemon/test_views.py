@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from alg.config import Config
 from alg.daemon.views import Views
 from alg.io.control import RequestRefused
+from alg.upstream.grants import Grants
+from alg.upstream.upstream import Upstream
 from alg.verdict import Reason
-from tests.alg.daemon.switchboard import PHONE, SERVER, Switchboard
+from tests.alg.daemon.switchboard import EXTERNAL, PHONE, SERVER, Switchboard
 
 
 @pytest.fixture
@@ -17,7 +20,9 @@ def board() -> Switchboard:
 
 @pytest.fixture
 def views(board: Switchboard) -> Views:
-    return Views(board.gateway, board.connections, board.kernel)
+    config = Config(internal=("lan0",), external="wan0")
+    upstream = Upstream(config, EXTERNAL, lambda device: None)
+    return Views(board.gateway, board.connections, board.kernel, upstream, Grants())
 
 
 def test_a_connection_is_a_row_and_its_mapping_another(board: Switchboard, views: Views) -> None:
