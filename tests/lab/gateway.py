@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,12 +50,11 @@ class Gateway(Closable):
         return self
 
     def configure(self, **keys: object) -> None:
-        """Writes another configuration, for the next start."""
-        keys = {"store": self.store, **keys}
-        self._config.write_text(
-            # Strings, numbers, booleans and lists of them look in TOML as they do in JSON.
-            "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
-        )
+        """Writes another configuration, for the next start; `static` is a list of tables."""
+        static = keys.pop("static", ())
+        assert isinstance(static, Sequence)
+        tables = [f"[[static]]\n{_toml(table)}" for table in static]
+        self._config.write_text("".join((_toml({"store": self.store, **keys}), *tables)))
 
     def start(self, timeout: float = 15.0) -> None:
         """Starts the process and returns when it says that it handles packets."""
@@ -146,3 +146,8 @@ class Gateway(Closable):
                 self._is_ready.set()
         self._is_ready.set()
         process.stdout.close()
+
+
+def _toml(keys: Mapping[str, object]) -> str:
+    """Renders strings, numbers, booleans and lists of them, which look as they do in JSON."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())

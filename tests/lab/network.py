@@ -74,14 +74,13 @@ class Network(Closable):
             self.router = self._add("router")
             self.lan = self._add("lan")
             self.wan = self._add("wan")
-            self._wire(INTERNAL_INTERFACE, LAN_ROUTER, self.lan, (PHONE_1, PHONE_2))
+            self._wire_internal()
             self._wire_external()
-            _add_route(self.lan, "default", LAN_ROUTER)
             self.router.set_sysctl("net.ipv4.ip_forward", "1")
             if is_masqueraded:
                 self.router.run("nft", "-f", "-", text=MASQUERADE)
             else:
-                _add_route(self.wan, "10.0.0.0/24", EXTERNAL)
+                add_route(self.wan, "10.0.0.0/24", EXTERNAL)
             if lan6:
                 self._wire6(lan6)
         except BaseException:
@@ -124,6 +123,11 @@ class Network(Closable):
         self.router.run("ip", "link", "delete", EXTERNAL_INTERFACE)
         self._wire_external()
 
+    def remake_internal(self) -> None:
+        """Deletes the internal interface and makes it anew, as a restart of the network does."""
+        self.router.run("ip", "link", "delete", INTERNAL_INTERFACE)
+        self._wire_internal()
+
     def add_uplink(self) -> None:
         """Gives the router a second way out, from 192.0.2.1 on `wan1` to 192.0.2.10."""
         self._wire(SECOND_INTERFACE, SECOND_EXTERNAL, self.wan, (SECOND_SERVER,), "eth1")
@@ -132,7 +136,7 @@ class Network(Closable):
     def lose_external(self) -> None:
         """Takes the first uplink down, and has the second one lead to what was behind it."""
         self.router.run("ip", "link", "set", EXTERNAL_INTERFACE, "down")
-        _add_route(self.router, STRANGERS, SECOND_SERVER)
+        add_route(self.router, STRANGERS, SECOND_SERVER)
 
     def _wire6(self, lan6: str) -> None:
         """Adds IPv6; what is outside knows the way to the phones only where they are routed."""
@@ -155,13 +159,17 @@ class Network(Closable):
         if lan6 == LAN_ROUTED6:
             self.wan.run("ip", "-6", "route", "add", f"{lan6}/64", "via", EXTERNAL6)
 
+    def _wire_internal(self) -> None:
+        self._wire(INTERNAL_INTERFACE, LAN_ROUTER, self.lan, (PHONE_1, PHONE_2))
+        add_route(self.lan, "default", LAN_ROUTER)
+
     def _wire_external(self) -> None:
         far_addresses = (SERVER, REMOTE_1, REMOTE_2, STRANGER)
         self._wire(EXTERNAL_INTERFACE, EXTERNAL, self.wan, far_addresses)
         self._route_external()
 
     def _route_external(self) -> None:
-        _add_route(self.router, STRANGERS, SERVER)
+        add_route(self.router, STRANGERS, SERVER)
 
     def _add(self, role: str) -> Namespace:
         namespace = Namespace(role)
@@ -175,8 +183,11 @@ class Network(Closable):
         far: Namespace,
         far_addresses: tuple[str, ...],
         far_interface: str = "eth0",
+        *,
+        near: Namespace | None = None,
     ) -> None:
-        self.router.edit_links(
+        near = near or self.router
+        near.edit_links(
             lambda links: links.link(
                 "add",
                 ifname=interface,
@@ -184,9 +195,9 @@ class Network(Closable):
                 peer={"ifname": far_interface, "net_ns_fd": far.name},
             )
         )
-        _bring_up(self.router, interface, (address,))
+        _bring_up(near, interface, (address,))
         _bring_up(far, far_interface, far_addresses)
-        _wait_until_packets_pass(far, far_addresses[0], self.router, address)
+        _wait_until_packets_pass(far, far_addresses[0], near, address)
 
 
 def _bring_up(namespace: Namespace, interface: str, addresses: tuple[str, ...]) -> None:
@@ -217,5 +228,5 @@ def _wait_until_packets_pass(
     raise RuntimeError(f"nothing passes from {sender.name} to {receiver.name}")
 
 
-def _add_route(namespace: Namespace, destination: str, gateway: str) -> None:
+def add_route(namespace: Namespace, destination: str, gateway: str) -> None:
     namespace.edit_links(lambda links: links.route("add", dst=destination, gateway=gateway))

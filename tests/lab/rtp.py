@@ -89,3 +89,12 @@ class RtpStream(Closable):
         _, _, sequence, _, source_id = HEADER.unpack_from(raw)
         self._received.add((source_id, sequence))
         self.sources[Endpoint(*source[:2])] += 1
+
+
+class LatchingStream(RtpStream):
+    """An end that believes no SDP: it sends to whom it hears first (RFC 7362)."""
+
+    def _receive(self, timeout: float) -> None:
+        super()._receive(timeout)
+        if self._remote is None and self.sources:
+            self.send_to(next(iter(self.sources)))

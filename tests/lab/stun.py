@@ -45,10 +45,10 @@ class StunServer(Closable):
             self._socket.sendto(bytes(answer), source)
 
 
-def probe(udp: socket.socket, server: Endpoint) -> Endpoint:
+def probe(udp: socket.socket, server: Endpoint, timeout: float = TIMEOUT) -> Endpoint:
     """Asks the server how the socket looks from outside: its server-reflexive address."""
     request = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
-    udp.settimeout(TIMEOUT)
+    udp.settimeout(timeout)
     udp.sendto(bytes(request), server)
     answer = stun.parse_message(udp.recv(2048))
     return Endpoint(*answer.attributes["XOR-MAPPED-ADDRESS"])

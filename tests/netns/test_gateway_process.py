@@ -202,7 +202,7 @@ def test_starting_twice_in_turn_leaves_one_set_of_rules(network: Network) -> Non
     for _ in range(2):
         gateway = Gateway(network.router)
         with gateway:
-            rulesets.append(network.ruleset())
+            rulesets.append(network.router.run("nft", "--terse", "list", "ruleset"))
             assert gateway.stop() == 0
     assert rulesets[0] == rulesets[1]
 

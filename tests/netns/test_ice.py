@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from queue import Queue
 
 import aioice
 import pytest
 
-from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 from tests.lab.gateway import Gateway
 from tests.lab.namespace import Namespace
-from tests.lab.network import EXTERNAL, PHONE_1, PHONE_2, SERVER, Network
+from tests.lab.network import PHONE_1, SERVER, Network
 from tests.lab.sdp import media_endpoint
 from tests.lab.site import Site
 from tests.lab.stun import StunServer, probe
+from tests.netns.masqueraded import masqueraded
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
 TIMEOUT = 20.0
-FENCE = Behavior().fence
 
 
 @pytest.fixture
@@ -68,29 +65,6 @@ async def take_ice(connection: aioice.Connection, sdp: bytes) -> None:
     for candidate in found:
         await connection.add_remote_candidate(candidate)
     await connection.add_remote_candidate(None)
-
-
-@contextmanager
-def masqueraded(
-    network: Network, stun_server: StunServer
-) -> Iterator[tuple[socket.socket, int, Endpoint]]:
-    """Yields a phone's socket, its port, and the other port that masquerade has drawn for it.
-
-    Because a neighbour has that port already. Masquerade draws from all ports; one within the fence
-    no mapping can have, for a flow without a mapping may be moved onto it at any time.
-    """
-    for port in range(4500, 4600, 2):
-        with (
-            closing(network.lan.udp_socket(PHONE_2, port)) as neighbour,
-            closing(network.lan.udp_socket(PHONE_1, port)) as phone,
-        ):
-            assert probe(neighbour, stun_server.endpoint).port == port
-            seen = probe(phone, stun_server.endpoint)
-            assert seen != Endpoint(EXTERNAL, port), "masquerade must have drawn another port"
-            if seen.port < FENCE[0]:
-                yield phone, port, seen
-                return
-    raise AssertionError("masquerade draws from the fence only")
 
 
 def test_a39_the_mapping_is_the_one_that_the_phones_probe_has_made(
