@@ -15,16 +15,12 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from alg import columns
+from alg.columns import Columns, Row
 from alg.config import DEFAULT_CONTROL, Config, ConfigError, load_config
 from alg.observe.printable import printable
-from alg.tables import Row, duration, print_rows, printable_values, write
+from alg.tables import print_rows, write
 from nat_table.endpoint import parse_endpoint
-
-HEADINGS = ("kind", "internal", "external", "remote", "ends", "state")
-CONNECTION_HEADINGS = ("phone", "server", "mapping", "age", "sent", "got", "state")
-UPSTREAM_HEADINGS = ("public", "here", "known by", "nat above", "ports", "granted", "state")
-REASON_HEADINGS = ("reason", "counted by", "count")
-LEASE_HEADINGS = ("kind", "internal", "external", "remote", "ends", "source")
 
 app = typer.Typer(
     help="A NAT application level gateway for SIP.",
@@ -192,28 +188,25 @@ def version() -> None:
 @show.command()
 def mappings(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
     """Show the NAT mappings and what keeps each."""
-    print_rows(
-        _ask(control, "show", {"what": "mappings"}), "mappings", HEADINGS, _mapping_cells, as_json
-    )
+    _show(control, columns.MAPPINGS, as_json)
 
 
 @show.command()
 def connections(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
     """Show the TCP connections that pass the relay."""
-    rows = _ask(control, "show", {"what": "connections"})
-    print_rows(rows, "connections", CONNECTION_HEADINGS, _connection_cells, as_json)
+    _show(control, columns.CONNECTIONS, as_json)
 
 
 @show.command()
 def reasons(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
     """Show how often messages, packets and connections went which way, and why."""
-    print_rows(
-        _ask(control, "show", {"what": "reasons"}),
-        "reasons",
-        REASON_HEADINGS,
-        _reason_cells,
-        as_json,
-    )
+    _show(control, columns.REASONS, as_json)
+
+
+@show.command()
+def upstream(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
+    """Show the address that messages name, and the NAT above this router."""
+    _show(control, columns.UPSTREAM, as_json)
 
 
 @maps.command()
@@ -300,14 +293,12 @@ def _map(control: str, as_json: bool, **values: object) -> None:
             parse_endpoint(str(given[key]))
         except ValueError:
             _fail(ValueError(f"--{key} is {given[key]}, allowed is such as 10.0.0.20:5060"), 2)
-    print_rows(_ask(control, "map", given), "mappings", LEASE_HEADINGS, _lease_cells, as_json)
+    print_rows(_ask(control, "map", given), columns.LEASES, as_json)
 
 
-@show.command()
-def upstream(control: ControlSocket = DEFAULT_CONTROL, as_json: Json = False) -> None:
-    """Show the address that messages name, and the NAT above this router."""
-    rows = _ask(control, "show", {"what": "upstream"})
-    print_rows(rows, "upstream", UPSTREAM_HEADINGS, _upstream_cells, as_json)
+def _show(control: str, kind: Columns, as_json: bool) -> None:
+    """Asks for all rows of a kind, and prints them."""
+    print_rows(_ask(control, "show", {"what": kind.what}), kind, as_json)
 
 
 def _load(path: Path | None, **options: object) -> Config:
@@ -342,59 +333,3 @@ def _write_lines(lines: Iterable[tuple[str, str]]) -> None:
     console = Console(highlight=False)
     for text, style in lines:
         console.print(Text(text, style), soft_wrap=True)
-
-
-def _mapping_cells(row: Row) -> tuple[str, ...]:
-    """Returns a mapping's cells under HEADINGS.
-
-    Beside the state stand who asked for the mapping, where somebody did, and the Call-ID.
-    """
-    text = printable_values(row)
-    source, state = text.get("source", "sip"), text.get("state", "-")
-    states = (source if source != "sip" else "", state if state != "leased" else "")
-    internal, external = text.get("internal", "-"), text.get("external", "-")
-    return (
-        f"{text.get('kind', '-')}/{text.get('transport', '-')}",
-        internal,
-        "same" if external == internal != "-" else external,
-        text.get("remote", "-"),
-        duration(row.get("expires_in")),
-        " ".join(each for each in (*states, text.get("call_id", "")) if each),
-    )
-
-
-def _lease_cells(row: Row) -> tuple[str, ...]:
-    """Returns the cells of a mapping on request under LEASE_HEADINGS."""
-    text = printable_values(row)
-    return (
-        f"{text.get('kind', '-')}/{text.get('transport', '-')}",
-        *(text.get(key, "-") for key in ("internal", "external", "remote")),
-        duration(row.get("expires_in")),
-        f"{text.get('source', '-')} {text.get('name', '')}".rstrip(),
-    )
-
-
-def _connection_cells(row: Row) -> tuple[str, ...]:
-    """Returns a connection's cells under CONNECTION_HEADINGS: what the phone has sent and got."""
-    text = printable_values(row)
-    return (
-        text.get("phone", "-"),
-        text.get("server", "-"),
-        text.get("mapping", "-"),
-        duration(row.get("age")),
-        text.get("from_phone", "-"),
-        text.get("to_phone", "-"),
-        text.get("state", "-"),
-    )
-
-
-def _upstream_cells(row: Row) -> tuple[str, ...]:
-    """Returns what is above under UPSTREAM_HEADINGS."""
-    text = printable_values(row)
-    keys = ("public", "wire", "known_by", "nat", "ports", "granted", "state")
-    return tuple(text.get(key, "-") for key in keys)
-
-
-def _reason_cells(row: Row) -> tuple[str, ...]:
-    """Returns a counter's cells under REASON_HEADINGS."""
-    return tuple(printable(str(row.get(key, "-"))) for key in ("reason", "counted_by", "count"))

@@ -1,32 +1,24 @@
 """Rows as the commands print them: as the gateway sent them, or as a table of cells.
 
 On a terminal tables are drawn by Rich; anywhere else the same cells come as plain aligned text.
-What is not printable is escaped: Call-IDs, names and the like were written by strangers.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from alg.observe.printable import printable
+from alg.columns import Columns, Row
 
 WIDTH = 80
 LEAST_STATE = 8
 """What the last column has in any case, so that it still tells: "call a8~"."""
 
-Row = Mapping[str, object]
 
-
-def print_rows(
-    rows: Sequence[Row],
-    what: str,
-    headings: Sequence[str],
-    cells: Callable[[Row], Sequence[str]],
-    as_json: bool,
-) -> None:
+def print_rows(rows: Sequence[Row], columns: Columns, as_json: bool) -> None:
     """Prints rows as JSON, or as a table of their cells."""
+    what, headings, cells = columns
     if as_json:
         write("[" + ",\n ".join(json.dumps(row) for row in rows) + "]")
     elif not rows:
@@ -40,22 +32,6 @@ def print_rows(
 def write(text: str) -> None:
     """Prints and flushes, so that a closed pipe shows here, where Typer ends silently on it."""
     print(text, flush=True)
-
-
-def printable_values(row: Row) -> dict[str, str]:
-    """Returns what a row says, as text; what it leaves open is left out."""
-    return {key: printable(str(value)) for key, value in row.items() if value is not None}
-
-
-def duration(seconds: object) -> str:
-    """Renders seconds in at most four characters, rounded down: "299s", "60m", "24h", "41d"."""
-    if not isinstance(seconds, int | float):
-        return "-"
-    whole = max(0, int(seconds))
-    for unit, size in (("s", 1), ("m", 60), ("h", 3600)):
-        if whole < 1000 * size:
-            return f"{whole // size}{unit}"
-    return f"{whole // 86400}d"
 
 
 def _render_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -25,7 +25,7 @@ FLOORS = (
     | {"alg.outside", "alg.state", "alg.methods", "alg.gateway"},
     {"alg.io", "alg.observe", "alg.port_manager", "alg.upstream", "alg.config"}
     | {"alg.static_mapping"},
-    {"alg.cli", "alg.daemon", "alg.tables", "alg.__main__"},
+    {"alg.cli", "alg.columns", "alg.daemon", "alg.tables", "alg.__main__"},
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 CORE = FLOORS[0] | FLOORS[1] | {"nat_table"}
