@@ -272,11 +272,23 @@ def release(
     internal: MappedEndpoint,
     transport: MapTransport = "udp",
     name: MapName = "",
+    source: Annotated[
+        Literal["api", "pcp", "nat-pmp", "upnp"],
+        typer.Option("--source", help="By which way it came; a host's own may be ended too."),
+    ] = "api",
     control: ControlSocket = DEFAULT_CONTROL,
     as_json: Json = False,
 ) -> None:
     """Give a mapping back."""
-    _map(control, as_json, action="release", internal=internal, transport=transport, name=name)
+    _map(
+        control,
+        as_json,
+        action="release",
+        internal=internal,
+        transport=transport,
+        name=name,
+        source=source,
+    )
 
 
 @maps.command("list")

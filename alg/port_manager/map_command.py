@@ -3,7 +3,7 @@
     add       a mapping, or more time for one that stands; RTP over UDP on an even port has RTCP's
               beside it, on the port behind
     update    another remote for it, or more time
-    release   its end
+    release   its end; that of other ways' too, for the administrator
     list      all mappings on request, whoever has asked for them
 
 A request and its rows are plain values: within a process they are handed over, else they go through
@@ -20,7 +20,13 @@ from msgspec import UNSET, Meta, UnsetType
 
 from alg.port_manager.leases import Ask, Lease, Leases
 from alg.port_manager.mapping import PortType, Transport
-from alg.port_manager.refusal import InvalidEndpoint, NoMapping, Refused, UnsupportedTransport
+from alg.port_manager.refusal import (
+    InvalidEndpoint,
+    NoMapping,
+    NotAuthorized,
+    Refused,
+    UnsupportedTransport,
+)
 from nat_table import endpoint
 from nat_table.binding import ANYONE, Kind, Permit
 from nat_table.endpoint import TCP, UDP, Endpoint, is_one_family, parse_endpoint, render_endpoint
@@ -31,6 +37,7 @@ DEFAULT_LIFETIME = 3600.0
 MAX_NAME = 64
 MAX_REMOTES = 8
 NOWHERE = Endpoint("0.0.0.0", 0)
+_RELEASED = [each.value for each in Source if each not in (Source.SIP, Source.STATIC)]
 
 _KINDS = {
     (Transport.UDP, PortType.SIP): Kind.SIP,
@@ -67,6 +74,7 @@ class MapRequest(msgspec.Struct, frozen=True, kw_only=True):
     external: Annotated[int, Meta(ge=1, le=65535)] | None = None
     lifetime: float | None = None
     name: str = ""
+    source: str = Source.API.value
 
 
 class MapCommand:
@@ -136,7 +144,7 @@ class MapCommand:
         return self._request(ask, now)
 
     def _release(self, asked: MapRequest, now: float) -> list[Lease]:
-        lease = self._find(asked)
+        lease = self._find(asked, _source(asked))
         binding = lease.binding
         self._leases.release(lease.source, binding.transport, binding.internal, now, lease.name)
         return [lease._replace(expires_at=now)]
@@ -149,12 +157,23 @@ class MapCommand:
         given = (self._leases.find(ask.source, ask.transport, each, ask.name) for each in ask.row)
         return [lease for lease in given if lease is not None]
 
-    def _find(self, asked: MapRequest) -> Lease:
+    def _find(self, asked: MapRequest, source: Source = Source.API) -> Lease:
+        """Returns the lease of this name; what hosts have asked for need not be named."""
         carrier, internal = _carrier(asked), _endpoint("internal", asked.internal)
-        lease = self._leases.find(Source.API, carrier, internal, asked.name)
+        name = asked.name if source is Source.API else asked.name or None
+        lease = self._leases.find(source, carrier, internal, name)
         if lease is None:
-            raise NoMapping(f"{internal} has no {carrier.label} mapping by {Source.API.value}")
+            raise NoMapping(f"{internal} has no {carrier.label} mapping by {source.value}")
         return lease
+
+
+def _source(asked: MapRequest) -> Source:
+    """Returns by which way a mapping has come that is to end."""
+    if asked.source == Source.STATIC.value:
+        raise NotAuthorized("a static mapping ends with its table in the configuration")
+    if asked.source not in _RELEASED:
+        raise Refused(f"the source is none of {', '.join(_RELEASED)}")
+    return Source(asked.source)
 
 
 def _kind(asked: MapRequest) -> Kind:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alg.port_manager.leases import Ask
-from alg.port_manager.refusal import Refused
+from alg.port_manager.refusal import NotAuthorized, Refused
 from nat_table.binding import Kind
-from nat_table.endpoint import TCP, Endpoint
+from nat_table.endpoint import TCP, UDP, Endpoint
 from nat_table.lease import Source
-from tests.alg.port_manager.office import MEDIA, OTHER, SERVER, Office
+from tests.alg.port_manager.office import MEDIA, OTHER, PHONE, SERVER, Office
 
 ADD: dict[str, object] = {
     "action": "add",
@@ -72,6 +72,22 @@ def test_a_release_returns_what_has_ended(office: Office) -> None:
     with pytest.raises(Refused) as refusal:
         office.command.answer(about)
     assert refusal.value.code == "no-mapping"
+
+
+def test_an_administrator_ends_what_a_host_has_asked_for_but_nothing_static(office: Office) -> None:
+    for source, internal in ((Source.PCP, MEDIA), (Source.STATIC, PHONE)):
+        office.leases.request(Ask(source, UDP, internal, 600, name="00ff"), office.now)
+    about = {"action": "release", "internal": str(MEDIA)}
+    with pytest.raises(Refused, match="no udp mapping by nat-pmp"):
+        office.command.answer(about | {"source": "nat-pmp"})
+    (row,) = office.command.answer(about | {"source": "pcp"})
+    assert (row["source"], row["name"], row["expires_in"]) == ("pcp", "00ff", 0.0)
+    about = {"action": "release", "internal": str(PHONE)}
+    with pytest.raises(NotAuthorized):
+        office.command.answer(about | {"source": "static"})
+    with pytest.raises(Refused, match="the source is none of pcp, nat-pmp, upnp, api"):
+        office.command.answer(about | {"source": "sip"})
+    assert [lease.source for lease in office.leases.all()] == [Source.STATIC]
 
 
 def test_an_external_port_that_is_asked_for_is_had_or_refused(office: Office) -> None:
