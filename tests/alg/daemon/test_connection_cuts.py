@@ -83,9 +83,7 @@ async def relay(runs: list[tuple[bool, list[bytes]]]) -> tuple[bytes, bytes]:
     got = {True: b"", False: b""}
     async with wired(connection) as wire:
         for is_from_phone, segments in runs:
-            sender, receiver = wire.phone, wire.server
-            if not is_from_phone:
-                sender, receiver = receiver, sender
+            sender, receiver = wire.ends(is_phone_first=is_from_phone)
             await sender.send(*segments)
             sent = messages(b"".join(segments))
             arrived: list[bytes] = []
@@ -95,6 +93,12 @@ async def relay(runs: list[tuple[bool, list[bytes]]]) -> tuple[bytes, bytes]:
                 assert octets, "the stream has ended"
                 got[is_from_phone] += octets
                 arrived += (p.data for p in stream.feed(octets) if p.kind is PieceKind.MESSAGE)
+        # A keepalive behind the last message may still be on its way.
+        for is_from_phone in (True, False):
+            sender, receiver = wire.ends(is_phone_first=is_from_phone)
+            sender.finish()
+            while octets := await receiver.some():
+                got[is_from_phone] += octets
     return got[True], got[False]
 
 
