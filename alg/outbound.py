@@ -7,7 +7,7 @@ the dialogs on the way: which Contacts, which media bindings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from alg.dialogs.linger import FLOW
@@ -18,6 +18,7 @@ from alg.sdp.session import DISCARD_PORT, Media, SessionDescription
 from alg.written import Form, Written
 from nat_table.binding import Binding, Kind, Owner
 from nat_table.endpoint import TCP, UDP, Endpoint, Socket, Transport, is_ipv6
+from nat_table.masquerade import Masqueraded, seen_port
 from nat_table.refusal import NoFreePort
 from nat_table.table import NatTable
 
@@ -76,7 +77,7 @@ class Outbound:
         limits: Limits,
         addresses: frozenset[bytes],
         written: Written,
-        masqueraded: Callable[[Endpoint], Endpoint | None],
+        masqueraded: Masqueraded,
         *,
         now: float,
         flow_until: float,
@@ -238,7 +239,7 @@ class Outbound:
         self._check(self._own, (internal.port,))
         is_new = transport is UDP and self._table.look_up_internal(UDP, internal) is None
         if is_new and wanted is None:
-            wanted = self._seen_port(internal)
+            wanted = seen_port(self._table, self._masqueraded, internal)
         binding = self._table.bind(
             transport,
             internal,
@@ -269,18 +270,10 @@ class Outbound:
         for internal, kind in ((rtp, Kind.RTP), (rtcp, Kind.RTCP)):
             if not internal.port or self._table.look_up_internal(UDP, internal):
                 continue
-            wanted = self._seen_port(internal) or behind
+            wanted = seen_port(self._table, self._masqueraded, internal) or behind
             if wanted is None:
                 continue
             behind = self._bind(internal, kind, wanted).external.port + 1
-
-    def _seen_port(self, internal: Endpoint) -> int | None:
-        """Returns the port by which a socket that is not mapped yet is seen by remotes already."""
-        host = self._table.external_address(internal.address)
-        if host in (None, internal.address):
-            return None
-        seen = self._masqueraded(internal)
-        return seen.port if seen is not None and seen.address == host else None
 
     def _is_listening(self, stream: Media) -> bool:
         """Whether the sender may have to be connected to, and is allowed to (RFC 4145 §4.1)."""

@@ -24,10 +24,11 @@ from alg.port_manager.leases import LeaseLimits, Leases
 from alg.port_manager.map_command import MapCommand
 from alg.port_manager.natpmp_server import NatPmpServer
 from alg.port_manager.pcp_listener import PcpListener
-from alg.port_manager.pcp_server import Masqueraded, PcpServer
+from alg.port_manager.pcp_server import PcpServer
 from alg.port_manager.rate import Rate
 from alg.port_manager.refusal import GatewayFailed, Refused
 from nat_table.endpoint import of_one_family
+from nat_table.masquerade import Masqueraded
 from rules.interfaces import is_reached_by
 
 log = logging.getLogger("sipnat")

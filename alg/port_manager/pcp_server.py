@@ -8,7 +8,7 @@ A request is answered, refused with a code, or, where no answer can be right, me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -44,11 +44,9 @@ from nat_table.endpoint import (
     parse_endpoint,
 )
 from nat_table.lease import Source
+from nat_table.masquerade import Masqueraded, seen_port
 from nat_table.refusal import QuotaExceeded
 from nat_table.table import NatTable
-
-Masqueraded = Callable[[Endpoint], Endpoint | None]
-"""Returns the external endpoint that an unmapped UDP socket has, if it has just one."""
 
 MIN_LIFETIME = 120.0
 MAX_FILTERS = 16
@@ -251,7 +249,7 @@ class PcpServer:
         if not ended and self._leases.find(Source.STATIC, transport, row[0]) is not None:
             raise BadRequest(Result.NOT_AUTHORIZED)
         for lease in ended:
-            self._leases.release(Source.PCP, transport, lease.binding.internal, now, lease.name)
+            self._leases.end(lease, now)
 
     def _own(self, transport: Transport, internal: Endpoint) -> list[Lease]:
         binding = self._table.look_up_internal(transport, internal)
@@ -274,9 +272,7 @@ class PcpServer:
         """Returns the port that an unmapped socket's flows have already, so that they keep it."""
         if transport is TCP or self._table.look_up_internal(transport, internal) is not None:
             return None
-        seen = self._masqueraded(internal)
-        host = self._table.external_address(internal.address)
-        return seen.port if seen is not None and seen.address == host else None
+        return seen_port(self._table, self._masqueraded, internal)
 
     def _check_address(self, host: str, body: Body) -> None:
         """Raises BadRequest where the client insists on an address that is not its external one."""
