@@ -13,7 +13,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from alg.static_mapping import StaticMapping
 from nat_table.behavior import Behavior
-from nat_table.endpoint import is_ipv6, of_one_family
+from nat_table.endpoint import is_ipv6, is_unicast, of_one_family
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
@@ -346,10 +346,9 @@ def _check_together(config: Config, names: Mapping[str, str]) -> None:
     if config.external_address != "auto" and len(config.addresses) > 1:
         name, listed = names["external_addresses"], config.external_addresses
         raise _refusal(name, listed, "one address of IPv4 where there is an external_address")
-    if config.external_address[0].isdigit():
-        told = IPv4Address(config.external_address)
-        if told.is_unspecified or told.is_loopback or told.is_multicast or told.is_reserved:
-            raise _refusal(names["external_address"], str(told), "an address that a host can have")
+    told = config.external_address
+    if told[0].isdigit() and not is_unicast(told):
+        raise _refusal(names["external_address"], told, "an address that a host can have")
     if config.external in config.internal:
         raise _refusal(names["external"], config.external, "an interface that is not internal too")
 

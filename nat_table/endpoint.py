@@ -76,6 +76,15 @@ def is_private(address: str) -> bool:
     return any(parsed in network for network in _PRIVATE)
 
 
+def is_unicast(address: str) -> bool:
+    """Whether a host on the Internet, or of a carrier's network, can have this IPv4 address."""
+    if is_ipv6(address):
+        return False
+    parsed = ipaddress.IPv4Address(address)
+    is_special = parsed.is_multicast or parsed.is_unspecified or parsed.is_loopback
+    return not (is_special or parsed.is_reserved)
+
+
 Socket = tuple[Transport, Endpoint]
 """What a host sends and receives by: a port of one transport has nothing to do with another's."""
 

@@ -22,8 +22,7 @@ from typing import NamedTuple, cast
 
 from alg.io.clock import now
 from alg.port_manager import natpmp, pcp
-from alg.upstream.nat import is_unicast
-from nat_table.endpoint import TCP, UDP, Endpoint, Transport
+from nat_table.endpoint import TCP, UDP, Endpoint, Transport, is_unicast
 
 log = logging.getLogger("sipnat")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 
 class NatType(enum.Enum):
@@ -34,12 +33,3 @@ class Nat:
     def ports(self) -> str:
         """Returns what becomes of port numbers, as it is printed."""
         return "kept" if self.keeps_ports else "changed"
-
-
-def is_unicast(address: str) -> bool:
-    """Whether a host on the Internet, or of a carrier's network, can have this IPv4 address."""
-    if ":" in address:
-        return False
-    parsed = IPv4Address(address)
-    is_special = parsed.is_multicast or parsed.is_unspecified or parsed.is_loopback
-    return not (is_special or parsed.is_reserved)

@@ -18,8 +18,8 @@ from typing import NamedTuple, cast
 
 from aioice import stun
 
-from alg.upstream.nat import Nat, NatType, is_unicast
-from nat_table.endpoint import Endpoint
+from alg.upstream.nat import Nat, NatType
+from nat_table.endpoint import Endpoint, is_unicast
 
 PATIENCE = 2.0
 """How long an answer may take, in seconds; a question is sent three times meanwhile."""
