@@ -33,9 +33,9 @@ class StaticMappings:
         """Drops what an earlier configuration had, and makes what this one has."""
         moment = now()
         for lease in self._leases.all(Source.STATIC):
-            transport, internal = lease.binding.transport, lease.binding.internal
-            if not _is_made(self._wanted.get((transport, internal)), lease):
-                self._leases.release(Source.STATIC, transport, internal, moment)
+            binding = lease.binding
+            if not _is_made(self._wanted.get((binding.transport, binding.internal)), lease):
+                self._leases.end(lease, moment)
         self._make()
 
     async def keep(self) -> None:

@@ -6,12 +6,14 @@ mapping, named by its description. Section numbers are those of UPnP-gw-WANIPCon
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from alg.port_manager.leases import LOWEST_PORT, Ask, Lease, Leases
+from alg.outbound import LOWEST_PORT
+from alg.port_manager.leases import Ask, Lease, Leases
 from alg.port_manager.refusal import (
     CannotProvideExternal,
     InvalidEndpoint,
@@ -91,20 +93,20 @@ class PortMappings:
             is_exact=is_exact,
             permits=(permit,),
         )
-        try:
+        with _in_words_of_upnp():
             lease = self._leases.request(ask, now)
             for other in self._leases.at(Source.UPNP, entry.transport, lease.binding.external):
                 if other.permits == lease.permits and other.name != lease.name:
                     self._leases.end(other, now)
-        except Refused as error:
-            raise ActionRefused(_CODES.get(type(error), ACTION_FAILED), str(error)) from error
         return lease.binding.external.port
 
     def delete(
         self, client: str, remote_host: str, port: int, transport: Transport, now: float
     ) -> None:
         """Deletes an entry; raises ActionRefused."""
-        self._end(self._find(client, remote_host, port, transport), now)
+        lease = self._find(client, remote_host, port, transport)
+        with _in_words_of_upnp():
+            self._leases.end(lease, now)
 
     def delete_range(self, client: str, ports: range, transport: Transport, now: float) -> None:
         """Deletes the client's entries of a range of external ports; raises ActionRefused."""
@@ -117,8 +119,9 @@ class PortMappings:
         ]
         if not found:
             raise ActionRefused(NOT_FOUND, "there is no entry in this range")
-        for lease in found:
-            self._end(lease, now)
+        with _in_words_of_upnp():
+            for lease in found:
+                self._leases.end(lease, now)
 
     def entry(
         self, client: str, remote_host: str, port: int, transport: Transport, now: float
@@ -164,11 +167,14 @@ class PortMappings:
             if not self._is_secure or lease.binding.internal.address == client:
                 yield lease
 
-    def _end(self, lease: Lease, now: float) -> None:
-        try:
-            self._leases.end(lease, now)
-        except Refused as error:
-            raise ActionRefused(_CODES.get(type(error), ACTION_FAILED), str(error)) from error
+
+@contextlib.contextmanager
+def _in_words_of_upnp() -> Iterator[None]:
+    """Has what leases refuse be refused by UPnP's code for it."""
+    try:
+        yield
+    except Refused as error:
+        raise ActionRefused(_CODES.get(type(error), ACTION_FAILED), str(error)) from error
 
 
 def _entry_of(lease: Lease, now: float) -> Entry:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from alg.outbound import LOWEST_PORT
 from alg.port_manager.refusal import (
     CannotProvideExternal,
     GatewayFailed,
@@ -18,14 +19,13 @@ from alg.port_manager.refusal import (
     NoMapping,
     NoResources,
     NotAuthorized,
+    Refused,
 )
 from nat_table.binding import ANYONE, Binding, Kind, Permit
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.lease import NEVER, Source, is_lease, lease_owner
 from nat_table.refusal import BindRefused, NoExternalAddress
 from nat_table.table import NatTable
-
-LOWEST_PORT = 1024
 
 
 def _is_forwarded_to(address: str) -> bool:
@@ -104,33 +104,19 @@ class Leases:
         A standing mapping is kept as it is (RFC 4787 REQ-1), so that its external port may be
         another than the one that is wanted. With a `count` the first lease is returned.
         """
-        row = ask.row
-        self._check(ask, row)
-        owner = lease_owner(ask.source, ask.name)
-        lifetime = min(ask.lifetime, self._limits.max_lifetime)
-        expires_at = NEVER if ask.source is Source.STATIC else now + lifetime
+        self._check(ask)
         try:
-            bindings = self._table.bind_row(
-                ask.transport,
-                row,
-                (Kind.RTP, Kind.RTCP) if ask.kind is Kind.RTP else (ask.kind,),
-                owner,
-                now=now,
-                expires_at=expires_at,
-                wanted=self._wanted(ask, row),
-                remotes=ask.remotes,
-                permits=ask.permits,
-            )
+            lease = self._bind(ask, now)
         except NoExternalAddress as error:
             raise GatewayFailed(str(error)) from error
         except BindRefused as error:
+            self._undo()
             raise NoResources(str(error)) from error
-        self._check_external(ask, [binding.external.port for binding in bindings])
-        for binding in bindings:
-            self._table.refresh(binding, owner, expires_at, ask.remotes, ask.permits)
-        self._check_quotas(ask)
+        except Refused:
+            self._undo()
+            raise
         self._settle()
-        return Lease(bindings[0], ask.source, ask.name, expires_at, ask.permits, ask.remotes)
+        return lease
 
     def release(
         self,
@@ -139,16 +125,14 @@ class Leases:
         internal: Endpoint,
         now: float,
         name: str | None = None,
-    ) -> None:
-        """Ends the source's lease of a mapping; raises NoMapping where it has none.
+    ) -> Lease:
+        """Ends the source's lease of a mapping, and returns it; raises NoMapping, GatewayFailed.
 
         Of several clients' leases it is the one of this name, or else the first.
         """
-        lease = self.find(source, transport, internal, name)
-        if lease is None:
-            raise NoMapping(f"{internal} has no {transport.label} mapping by {source.value}")
-        self._table.close(lease.binding, lease_owner(source, lease.name), now)
-        self._settle()
+        lease = self.require(source, transport, internal, name)
+        self.end(lease, now)
+        return lease
 
     def external_address(self, host: str) -> str | None:
         """Returns the external address that a host's mappings are on."""
@@ -160,6 +144,15 @@ class Leases:
         """Returns the source's lease, of this name or the first, of an internal endpoint."""
         binding = self._table.look_up_internal(transport, internal)
         return None if binding is None else next(self.of(binding, source, name), None)
+
+    def require(
+        self, source: Source, transport: Transport, internal: Endpoint, name: str | None = None
+    ) -> Lease:
+        """Returns what `find` does; raises NoMapping where that is nothing."""
+        lease = self.find(source, transport, internal, name)
+        if lease is None:
+            raise NoMapping(f"{internal} has no {transport.label} mapping by {source.value}")
+        return lease
 
     def at(self, source: Source, transport: Transport, external: Endpoint) -> list[Lease]:
         """Returns the source's leases of the mapping that an external endpoint stands for."""
@@ -194,6 +187,32 @@ class Leases:
                         pinhole.remotes,
                     )
 
+    def _bind(self, ask: Ask, now: float) -> Lease:
+        """Gives or renews a lease in the table; raises BindRefused or Refused, not all undone."""
+        owner, row = lease_owner(ask.source, ask.name), ask.row
+        lifetime = min(ask.lifetime, self._limits.max_lifetime)
+        expires_at = NEVER if ask.source is Source.STATIC else now + lifetime
+        bindings = self._table.bind_row(
+            ask.transport,
+            row,
+            (Kind.RTP, Kind.RTCP) if ask.kind is Kind.RTP else (ask.kind,),
+            owner,
+            now=now,
+            expires_at=expires_at,
+            wanted=self._wanted(ask, row),
+            remotes=ask.remotes,
+            permits=ask.permits,
+        )
+        _check_external(ask, [binding.external.port for binding in bindings])
+        for binding in bindings:
+            self._table.refresh(binding, owner, expires_at, ask.remotes, ask.permits)
+        if ask.source is not Source.STATIC:
+            self._table.check_leases(ask.internal.address)
+        return Lease(bindings[0], ask.source, ask.name, expires_at, ask.permits, ask.remotes)
+
+    def _undo(self) -> None:
+        self._table.revert(self._table.take_changes())
+
     def _wanted(self, ask: Ask, row: Sequence[Endpoint]) -> int | None:
         """Returns where the external row must begin to go with what stands of it already."""
         for offset, internal in enumerate(row):
@@ -202,7 +221,7 @@ class Leases:
                 return standing.external.port - offset
         return ask.wanted
 
-    def _check(self, ask: Ask, row: Sequence[Endpoint]) -> None:
+    def _check(self, ask: Ask) -> None:
         address, first = ask.internal
         last = first + ask.count - 1
         if not 0 < first <= last < 65536:
@@ -214,26 +233,15 @@ class Leases:
         ):
             raise InvalidEndpoint(f"{address} is not the address of an internal host")
         if ask.source is not Source.STATIC:
-            for _, port in row:
+            for _, port in ask.row:
                 if port < LOWEST_PORT or port in self._limits.denied_ports:
                     raise NotAuthorized(f"port {port} is never opened")
 
-    def _check_quotas(self, ask: Ask) -> None:
-        """Undoes what was bound where that is more than clients may have."""
-        if ask.source is Source.STATIC:
-            return
-        try:
-            self._table.check_leases(ask.internal.address)
-        except BindRefused as error:
-            self._table.revert(self._table.take_changes())
-            raise NoResources(str(error)) from error
 
-    def _check_external(self, ask: Ask, ports: Sequence[int]) -> None:
-        """Undoes what was bound where the external ports are not what the client can use."""
-        first = ports[0]
-        if ask.is_exact and first != ask.wanted:
-            self._table.revert(self._table.take_changes())
-            raise CannotProvideExternal(f"external port {ask.wanted} cannot be had")
-        if ports != list(range(first, first + len(ports))):
-            self._table.revert(self._table.take_changes())
-            raise NoResources(f"{len(ports)} ports in a row cannot be had from {ask.internal} on")
+def _check_external(ask: Ask, ports: Sequence[int]) -> None:
+    """Raises Refused where the external ports are not what the client can use."""
+    first = ports[0]
+    if ask.is_exact and first != ask.wanted:
+        raise CannotProvideExternal(f"external port {ask.wanted} cannot be had")
+    if ports != list(range(first, first + len(ports))):
+        raise NoResources(f"{len(ports)} ports in a row cannot be had from {ask.internal} on")

@@ -22,7 +22,6 @@ from alg.port_manager.leases import Ask, Lease, Leases
 from alg.port_manager.mapping import PortType, Transport
 from alg.port_manager.refusal import (
     InvalidEndpoint,
-    NoMapping,
     NotAuthorized,
     Refused,
     UnsupportedTransport,
@@ -128,7 +127,9 @@ class MapCommand:
         return self._request(ask, now)
 
     def _update(self, asked: MapRequest, now: float) -> list[Lease]:
-        binding, source, name, expires_at, permits, remotes = self._find(asked)
+        carrier, internal = _carrier(asked), _endpoint("internal", asked.internal)
+        lease = self._leases.require(Source.API, carrier, internal, asked.name)
+        binding, source, name, expires_at, permits, remotes = lease
         if asked.remote is not UNSET:
             remotes, permits = _admitted(asked.remote, binding.internal)
         ask = Ask(
@@ -144,9 +145,10 @@ class MapCommand:
         return self._request(ask, now)
 
     def _release(self, asked: MapRequest, now: float) -> list[Lease]:
-        lease = self._find(asked, _source(asked))
-        binding = lease.binding
-        self._leases.release(lease.source, binding.transport, binding.internal, now, lease.name)
+        """Ends the lease of this name; what hosts have asked for need not be named."""
+        source, internal = _source(asked), _endpoint("internal", asked.internal)
+        name = asked.name if source is Source.API else asked.name or None
+        lease = self._leases.release(source, _carrier(asked), internal, now, name)
         return [lease._replace(expires_at=now)]
 
     def _list(self, asked: MapRequest, now: float) -> list[Lease]:
@@ -156,15 +158,6 @@ class MapCommand:
         self._leases.request(ask, now)
         given = (self._leases.find(ask.source, ask.transport, each, ask.name) for each in ask.row)
         return [lease for lease in given if lease is not None]
-
-    def _find(self, asked: MapRequest, source: Source = Source.API) -> Lease:
-        """Returns the lease of this name; what hosts have asked for need not be named."""
-        carrier, internal = _carrier(asked), _endpoint("internal", asked.internal)
-        name = asked.name if source is Source.API else asked.name or None
-        lease = self._leases.find(source, carrier, internal, name)
-        if lease is None:
-            raise NoMapping(f"{internal} has no {carrier.label} mapping by {source.value}")
-        return lease
 
 
 def _source(asked: MapRequest) -> Source:

@@ -105,7 +105,7 @@ class NatPmpServer:
         if not ended and self._leases.find(Source.STATIC, transport, internal) is not None:
             raise BadRequest(Result.NOT_AUTHORIZED)
         for lease in ended:
-            self._leases.release(Source.NAT_PMP, transport, lease.binding.internal, now, lease.name)
+            self._leases.end(lease, now)
 
     def _response(
         self,
