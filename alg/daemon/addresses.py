@@ -78,7 +78,7 @@ class Addresses:
             log.warning("%s; calls wait until there is one", error)
         else:
             self._follow_upstream(current)
-        self._gateway.outside = outside_of(config, self._upstream.found)
+        self._gateway.outside = _outside_of(config, self._upstream.found)
         if self._settings.mode6 is Mode6.NAT66:
             self._follow6(config.addresses6 or external_addresses6(config.external))
 
@@ -181,7 +181,7 @@ class Addresses:
             self._relay.hang_up(wire)
 
 
-def outside_of(config: Config, found: Finding) -> Outside:
+def _outside_of(config: Config, found: Finding) -> Outside:
     """Returns what the engine must know of the NAT above; nothing where its address is given."""
     if found.how in (How.INTERFACE, How.CONFIGURED):
         return Outside()

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 
 from alg.config import Config
 from alg.daemon import restart
-from alg.daemon.addresses import Addresses, outside_of
+from alg.daemon.addresses import Addresses
 from alg.daemon.connections import Connections
 from alg.daemon.ledger import MAPPING, Key, Ledger
 from alg.daemon.packet_path import PacketPath, Sides
@@ -117,7 +117,6 @@ async def _serve(config: Config, settings: Settings, kernel: KernelBackend) -> i
         gateway = Gateway(known, table, backend.masqueraded)
         grants = Grants()
         ledger = Ledger(table, backend, grants, has_store=store is not None)
-        gateway.outside = outside_of(config, found)
         connections = Connections(gateway, ledger, known, aliases)
 
         def settle_lease() -> None:
