@@ -1,21 +1,12 @@
-"""TOML and options -> one frozen, validated `Config`.
+"""Everything a user can set: each key once, its type, its default, and the words for it.
 
-A key is declared once, in `Config`: its type says what is checked, the description beside the type
-is what a user is told is allowed. Values are checked one key at a time, so that whatever is wrong
-ends in one sentence that names the file (or the option), the key, what was found and what may
-stand there. What no single key can tell is checked last, in `_check_together`.
+The type of a key says what is checked, the description beside the type is what a user is told is
+allowed. `alg.config_file` reads and checks.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 import msgspec
@@ -23,7 +14,7 @@ from msgspec import Meta
 
 from alg.static_mapping import StaticMapping
 from nat_table.behavior import Behavior
-from nat_table.endpoint import is_ipv6, is_unicast, of_one_family
+from nat_table.endpoint import of_one_family
 
 _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
@@ -53,7 +44,9 @@ Port = Annotated[int, Meta(ge=1, le=65535, description="a port from 1 to 65535")
 Ports = Annotated[tuple[Port, ...], Meta(description="a list of ports from 1 to 65535")]
 Timeout = Annotated[float, Meta(ge=1, le=604800, description="seconds, from 1 to 604800")]
 _PORT = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-StunServer = Annotated[str, Meta(pattern=rf"\A[A-Za-z0-9][A-Za-z0-9.-]{{0,252}}(:{_PORT})?\Z")]
+_SERVER = rf"[A-Za-z0-9][A-Za-z0-9.-]{{0,252}}(:{_PORT})?"
+HostName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,252}\Z")]
+StunServer = Annotated[str, Meta(pattern=rf"\A{_SERVER}\Z")]
 Networks = Annotated[
     tuple[Network, ...],
     Meta(description='a list of addresses or networks, such as ["198.51.100.0/24"]'),
@@ -71,8 +64,42 @@ HIGHEST_POOL_PORT = _TABLE.fence[0] - 1
 MAX_PREFIX6 = 64
 
 
-class ConfigError(Exception):
-    """The configuration cannot be used; the text is one sentence for the user."""
+class Http(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where metrics and the status page are served; nowhere if `listen` is "".
+
+    `names` are hosts by which they may be asked for, beside addresses and this machine's own name.
+    """
+
+    listen: Annotated[
+        str,
+        Meta(
+            pattern=rf"\A(({_IPV4}|\[{_IPV6}\]):{_PORT})?\Z",
+            description='an address and a port, such as "127.0.0.1:9570", or "" for none',
+        ),
+    ] = ""
+    names: Annotated[
+        tuple[HostName, ...],
+        Meta(description='a list of host names, such as ["router.example.com"]'),
+    ] = ()
+    users: Switch = False
+
+
+class Hep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which HEP collector is sent every message; none if `server` is ""."""
+
+    server: Annotated[
+        str,
+        Meta(
+            pattern=rf"\A({_SERVER})?\Z",
+            description='a HEP collector, such as "homer.example.com:9060", or "" for none',
+        ),
+    ] = ""
+    id: Annotated[int, Meta(ge=1, le=4294967295, description="a number from 1 to 4294967295")] = (
+        2001
+    )
+    password: Annotated[
+        str, Meta(max_length=255, description="a text of at most 255 characters")
+    ] = ""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -180,6 +207,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     secure_mode: Switch = True
     max_lease: Timeout = 86400.0
     max_requests_per_host: Limit = 50
+    watch_media: Switch = True
+    trace_megabytes: Annotated[int, Meta(ge=0, le=1024, description="a number from 0 to 1024")] = 16
+    log_format: Annotated[
+        Literal["auto", "text", "json", "journal"],
+        Meta(description='"auto", "text", "json" or "journal"'),
+    ] = "auto"
+    sip_echo: Annotated[
+        str,
+        Meta(
+            pattern=rf"\A({_SERVER})?\Z",
+            description='a SIP echo server, such as "echo.example.com:5060", or "" for none',
+        ),
+    ] = ""
+    http: Annotated[Http, Meta(description="a table [http] with listen, names and users")] = Http()
+    hep: Annotated[Hep, Meta(description="a table [hep] with server, id and password")] = Hep()
     static: Annotated[
         tuple[StaticMapping, ...],
         Meta(
@@ -225,154 +267,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return _of_uplink(self.store, DEFAULT_STORE, self.uplink)
 
 
-_LISTED_ONCE = {"internal": "interface", "external_addresses": "address", "sip_ports": "port"}
-_ADDRESSES = ("external_addresses", "media_hosts")
-_NETWORKS = ("hands_off", "routed", "servers")
-_PREFIXES6 = ("internal_prefix6", "external_prefix6")
-_IN_TABLE = re.compile(r"at `\$\[([0-9]+)\](?:\.(\w+))?`$")
-_FIELDS = {field.name: field for field in msgspec.structs.fields(Config)}
-
-
-def load_config(
-    path: Path | None = None, overrides: Mapping[str, object] = MappingProxyType({})
-) -> Config:
-    """Reads the file, lets `overrides` (options, by key) replace its values, and checks them all.
-
-    Raises ConfigError.
-    """
-    given = _read(path) if path else {}
-    for key in given:
-        if key not in _FIELDS:
-            raise ConfigError(f"{path}: unknown key {_shown(key)}, {_suggestion(key, _FIELDS)}")
-    values = given | dict(overrides)
-    names = {key: f"{path}: {key}" for key in given} | {key: _option(key) for key in overrides}
-    for key, value in values.items():
-        _check(names[key], key, value)
-    for key, field in _FIELDS.items():
-        if field.required and key not in values:
-            where = f"{path}: " if path else ""
-            raise ConfigError(
-                f"{where}{key} is missing: give {_option(key)}, or set the key in a configuration "
-                f"file to {_allowed(key)}"
-            )
-    config = _canonical(msgspec.convert(values, Config), names)
-    _check_together(config, names)
-    return config
-
-
 def _of_uplink(path: str, default: str, uplink: int) -> str:
     """Returns "/run/sipnat/control1.sock" for the default of uplink 1."""
     if path != default or not uplink:
         return path
     return str(Path(path).with_stem(f"{Path(path).stem}{uplink}"))
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (at byte {error.start})") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from error
-
-
-def _check(name: str, key: str, value: object) -> None:
-    try:
-        msgspec.convert(value, _FIELDS[key].type)
-    except msgspec.ValidationError as error:
-        at = _IN_TABLE.search(str(error))
-        table = value[int(at[1])] if at is not None and isinstance(value, list) else None
-        if at is not None and isinstance(table, dict):
-            name, value = f"{name} table {int(at[1]) + 1}", table
-            if at[2]:
-                name, value = f"{name}: {at[2]}", table[at[2]]
-        raise _refusal(name, value, _allowed(key)) from error
-
-
-def _canonical(config: Config, names: Mapping[str, str]) -> Config:
-    """Writes IPv6 addresses in the one way in which they are compared (RFC 5952)."""
-
-    def spelled(key: str, text: str) -> str:
-        try:
-            if not text or not (is_ipv6(text) or key in _PREFIXES6):
-                return text
-            if key in _ADDRESSES:
-                return str(IPv6Address(text))
-            return str(IPv6Network(text, strict=key in _PREFIXES6))
-        except ValueError as error:
-            raise _refusal(names[key], getattr(config, key), _allowed(key)) from error
-
-    lists = {
-        key: tuple(spelled(key, each) for each in getattr(config, key))
-        for key in (*_ADDRESSES, *_NETWORKS)
-    }
-    prefixes = {key: spelled(key, getattr(config, key)) for key in _PREFIXES6}
-    return msgspec.structs.replace(config, **lists, **prefixes)
-
-
-def _check_together(config: Config, names: Mapping[str, str]) -> None:
-    low, high = config.pool
-    if not LOWEST_POOL_PORT <= low < high <= HIGHEST_POOL_PORT:
-        raise _refusal(names["ports"], config.ports, _allowed("ports"))
-    for key, what in _LISTED_ONCE.items():
-        listed = getattr(config, key)
-        if len(set(listed)) < len(listed):
-            raise _refusal(names[key], listed, f"each {what} once")
-    static = config.static
-    internal = {each.socket for each in static}
-    external = {(each.transport, each.external) for each in static}
-    if not len(internal) == len(external) == len(static):
-        shown = [(each.transport, each.internal, each.external) for each in static]
-        raise _refusal(names["static"], shown, "each internal and each external endpoint once")
-    if config.relay_number > 65535:
-        raise _refusal(
-            names["relay_port"], config.relay_port, "a port that leaves one for each uplink"
-        )
-    if any(network.endswith("/0") for network in config.routed):
-        raise _refusal(
-            names["routed"], config.routed, "what is reached without NAT, not everything"
-        )
-    given = {key: IPv6Network(value) for key in _PREFIXES6 if (value := getattr(config, key))}
-    for key, prefix in given.items():
-        if prefix.prefixlen > MAX_PREFIX6:
-            raise _refusal(names[key], str(prefix), _allowed(key))
-        if {each.prefixlen for each in given.values()} != {prefix.prefixlen} or len(given) < 2:
-            allowed = "internal_prefix6 and external_prefix6 of one length, or none of the two"
-            raise _refusal(names[key], str(prefix), allowed)
-    if config.external_address == "stun" and not config.stun_servers:
-        raise _refusal(names["external_address"], "stun", "that only with `stun_servers`")
-    if config.external_address != "auto" and len(config.addresses) > 1:
-        name, listed = names["external_addresses"], config.external_addresses
-        raise _refusal(name, listed, "one address of IPv4 where there is an external_address")
-    told = config.external_address
-    if told[0].isdigit() and not is_unicast(told):
-        raise _refusal(names["external_address"], told, "an address that a host can have")
-    if config.external in config.internal:
-        raise _refusal(names["external"], config.external, "an interface that is not internal too")
-
-
-def _refusal(name: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(f"{name} is {_shown(value)}, allowed is {allowed}")
-
-
-def _allowed(key: str) -> str:
-    """Returns the description that stands beside the key's type."""
-    description: str = _FIELDS[key].type.__metadata__[-1].description
-    return description
-
-
-def _option(key: str) -> str:
-    return "--" + key.replace("_", "-")
-
-
-def _suggestion(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"allowed are {', '.join(known)}"
-
-
-def _shown(value: object) -> str:
-    """Renders a value as one short line of ASCII."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import msgspec
 import pytest
 
 import alg
-from alg.config import Config, ConfigError, load_config
+from alg.config import Config
+from alg.config_file import ConfigError, load_config, reload_config
 from nat_table.endpoint import TCP, UDP, Endpoint
 
 SAMPLE = Path(alg.__file__).parent / "deploy" / "sipnat.toml"
@@ -162,9 +164,9 @@ def test_an_unknown_key_is_met_with_the_one_that_was_meant(file: Path) -> None:
 
 
 def test_an_unknown_key_like_no_other_is_met_with_all_keys(file: Path) -> None:
-    file.write_text(SIDES + "[hep]\nserver = 1\n")
+    file.write_text(SIDES + "[zzz]\nserver = 1\n")
     text = sentence(file)
-    assert text.startswith('sipnat.toml: unknown key "hep", allowed are internal, external, ')
+    assert text.startswith('sipnat.toml: unknown key "zzz", allowed are internal, external, ')
     assert text.endswith("static")
 
 
@@ -197,6 +199,20 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     assert sentence(missing) == "missing.toml: cannot be read: No such file or directory"
     assert sentence(tmp_path).endswith(": cannot be read: Is a directory")
+
+
+def test_what_might_never_end_is_not_read_again(file: Path) -> None:
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match="no regular file"):
+        reload_config(file, {})
+    link = file.with_name("link")
+    file.unlink()
+    file.write_text(SIDES)
+    link.symlink_to(file)
+    assert reload_config(link, {}) == load_config(file)
+    file.unlink()
+    with pytest.raises(ConfigError, match="No such file"):
+        reload_config(link, {})
 
 
 def test_a93_an_uplink_has_paths_and_ports_of_its_own_unless_they_are_given() -> None:
