@@ -11,6 +11,8 @@
     take_touched()           rows for the store, of what has changed
     restore(rows, now)       takes such rows back
     move_address(...)        the external address is another one
+    configure(settings)      the administrator wants other settings
+    is_draining              whether new calls are turned away
 
 Whatever goes wrong inside, the packet passes as it came and the table is as it was: a gateway that
 cannot help must not hurt.
@@ -20,24 +22,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from dataclasses import replace
+from ipaddress import ip_address
 
 from alg.datagram import Datagram
 from alg.dialogs.call import owner_of
-from alg.dialogs.dialog import CallTimeouts
 from alg.dialogs.linger import FLOW
 from alg.dialogs.session_timer import STEP
+from alg.exchange import Exchange, call_key
+from alg.gateway_settings import GatewaySettings
 from alg.inbound import Inbound
 from alg.left import BODY, CONTACT, parts_left
-from alg.methods import IN_DIALOG, METHODS, Exchange, call_key
+from alg.methods import IN_DIALOG, METHODS
+from alg.new_call import begins_call
 from alg.outbound import DeniedPort, Limits, Outbound, OwnAddress
 from alg.outside import Outside
 from alg.rewrite import MalformedSdp, TooComplex, rewrite
 from alg.sip.message import Malformed, NotSip, SipMessage, parse_message
 from alg.sip.span import Edit, apply_edits
-from alg.state import State
-from alg.verdict import Direction, Outcome, Reason, Verdict
+from alg.state import HostLimits, State
+from alg.verdict import Direction, Outcome, Reason, Step, Verdict
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Change, Closed
 from nat_table.endpoint import TCP, UDP, Endpoint, is_ipv6
@@ -47,10 +51,8 @@ from nat_table.table import NatTable
 
 log = logging.getLogger("sipnat.gateway")
 
-MAX_MESSAGE = 65535
 MAX_REMEMBERED = 4096
 COMPLAINT_INTERVAL = 10.0
-DEFAULT_TIMEOUTS = CallTimeouts()
 
 # What makes a message pass as it came, and the word for it.
 _REASONS: dict[type[Exception], Reason] = {
@@ -66,36 +68,6 @@ _REASONS: dict[type[Exception], Reason] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class GatewaySettings:
-    """What the engine must know of the configuration; timeouts in seconds.
-
-    Addresses and networks are of both families, addresses in the spelling that endpoints have.
-    Media between two hosts of one of the `internal_networks` stays inside, if `has_direct_media`;
-    `media_hosts` are addresses that any internal host may name in its descriptions; `hands_off` are
-    servers that traverse the NAT by themselves, whose traffic passes as it is. `own_addresses` are
-    the router's, which are never mapped; `denied_ports` are internal ports that never are. Media
-    over TCP is mapped where a phone is to be connected to, if `has_tcp_media`. A host may have
-    `max_registrations_per_host` registrations, and as many subscriptions.
-    """
-
-    external_addresses: tuple[str, ...]
-    internal_networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    media_hosts: frozenset[str] = frozenset()
-    hands_off: tuple[IPv4Network | IPv6Network, ...] = ()
-    own_addresses: frozenset[str] = frozenset()
-    denied_ports: frozenset[int] = frozenset()
-    has_direct_media: bool = True
-    has_tcp_media: bool = False
-    flow_timeout: float = 300.0
-    call_timeouts: CallTimeouts = DEFAULT_TIMEOUTS
-    max_message: int = MAX_MESSAGE
-    max_calls_per_host: int = 1024
-    max_unanswered_per_host: int = 256
-    max_registrations_per_host: int = 1024
-    max_media_streams: int = 64
-
-
 class Gateway:
     """Rewrites SIP between internal and external, and keeps the table for it."""
 
@@ -109,24 +81,24 @@ class Gateway:
         self.table = table
         self._masqueraded = masqueraded
         self.counters: dict[Reason, int] = dict.fromkeys(Reason, 0)
-        self._settings = settings
-        self._state = State(
-            table,
-            settings.call_timeouts,
-            max_calls=settings.max_calls_per_host,
-            max_unanswered=settings.max_unanswered_per_host,
-            max_registrations=settings.max_registrations_per_host,
-        )
-        self._hands_off: dict[str, bool] = {}
+        self.state = State(table, settings.call_timeouts, _host_limits(settings))
         self._next_complaint = float("-inf")
+        self.is_draining = False
         self.outside = Outside()
         self.external_addresses = settings.external_addresses
         self._addresses = frozenset(each.encode("ascii") for each in self.external_addresses)
+        self.configure(settings)
+
+    def configure(self, settings: GatewaySettings) -> None:
+        """Goes by these settings from now on, but for the external addresses; what stands stays."""
+        self._settings = settings
+        self._hands_off: dict[str, bool] = {}
+        self.state.limit(settings.call_timeouts, _host_limits(settings))
         self._limits = Limits(
             frozenset(
                 host.encode("ascii")
                 for host in settings.media_hosts
-                if table.external_address(host) is not None
+                if self.table.external_address(host) is not None
             ),
             frozenset(host.encode("ascii") for host in settings.own_addresses),
             settings.denied_ports,
@@ -137,12 +109,17 @@ class Gateway:
     @property
     def registration_count(self) -> int:
         """How many registrations have state."""
-        return len(self._state.registrations)
+        return len(self.state.registrations)
 
     @property
     def call_count(self) -> int:
         """How many calls have state."""
-        return len(self._state.calls)
+        return len(self.state.calls)
+
+    @property
+    def open_call_count(self) -> int:
+        """How many calls have not ended."""
+        return self.state.calls.open_count
 
     def receive(self, datagram: Datagram, now: float) -> Outcome:
         """Decides about one datagram; never raises."""
@@ -170,7 +147,7 @@ class Gateway:
         """Takes note that the outcome's changes stand in the kernel."""
         self.forget_closed(outcome.changes)
 
-    def roll_back(self, outcome: Outcome) -> Outcome:
+    def roll_back(self, outcome: Outcome, detail: str = "") -> Outcome:
         """Undoes the changes of an outcome; returns the drop that takes its place.
 
         The sender retransmits (RFC 3261 §17.1), so a drop is a free retry.
@@ -178,43 +155,43 @@ class Gateway:
         self._revert(outcome.changes)
         self.counters[outcome.reason] -= 1
         self.counters[Reason.COMMIT_FAILED] += 1
-        return Outcome(Verdict.DROPPED, Reason.COMMIT_FAILED, outcome.payload)
+        return Outcome(Verdict.DROPPED, Reason.COMMIT_FAILED, outcome.payload, detail=detail)
 
     def forget_closed(self, changes: Iterable[Change]) -> None:
         """Takes note that these changes stand in the kernel."""
         for change in changes:
             if isinstance(change, Closed):
-                self._state.written.forget(change.binding)
+                self.state.written.forget(change.binding)
 
     def next_timer(self) -> float | None:
         """Returns when `handle_timer` has something to do, at the earliest."""
-        return self._state.next_deadline()
+        return self.state.next_deadline()
 
     def handle_timer(self, now: float) -> tuple[Change, ...]:
         """Lets go of what has expired; returns the changes that the kernel must follow.
 
         After so many there may be more: `next_timer` tells.
         """
-        self._state.expire(now)
+        self.state.expire(now)
         changes = tuple(self.table.take_changes())
         self.forget_closed(changes)
         return changes
 
     def calls_to_review(self, now: float) -> list[Binding]:
         """Returns the media bindings of calls that end within a minute, unless they flow."""
-        return self._state.calls.to_review(now)
+        return self.state.calls.to_review(now)
 
     def keep_calls(self, flowing: Set[Endpoint] | None, now: float) -> tuple[Change, ...]:
         """Keeps those calls to review of which one of these internal endpoints has media.
 
         None keeps them all, for where nobody can tell. Returns the changes, as `handle_timer` does.
         """
-        self._state.calls.keep_flowing(self.table, flowing, now)
+        self.state.calls.keep_flowing(self.table, flowing, now)
         return tuple(self.table.take_changes())
 
     def registered(self) -> list[tuple[Endpoint, Endpoint]]:
         """Returns the internal and external endpoints that phones have registered."""
-        registered = self._state.registrations.registered()
+        registered = self.state.registrations.registered()
         return [(binding.internal, binding.external) for binding in registered]
 
     def move_address(self, old: str, new: str, moved: Mapping[Binding, Binding]) -> None:
@@ -226,7 +203,7 @@ class Gateway:
             new if each == old else each for each in self.external_addresses
         )
         self._addresses = frozenset(each.encode("ascii") for each in self.external_addresses)
-        self._state.move(old, moved)
+        self.state.move(old, moved)
 
     def take_touched(self, *, has_all: bool = False) -> dict[tuple[str, str], bytes | None]:
         """Returns rows, by kind and name: of all there is, or of what has changed since last time.
@@ -234,11 +211,11 @@ class Gateway:
         None stands for what is gone. The first time that is everything too, unless `restore` was
         called before.
         """
-        return self._state.take_rows(has_all=has_all)
+        return self.state.take_rows(has_all=has_all)
 
     def restore(self, rows: Mapping[tuple[str, str], bytes], now: float) -> None:
         """Takes rows back, against the bindings that the table has by now."""
-        self._state.put_rows(rows, now)
+        self.state.put_rows(rows, now)
 
     def _complain(self, now: float) -> None:
         """Logs an error of our own, but not once a packet."""
@@ -254,7 +231,7 @@ class Gateway:
     def _revert(self, changes: Sequence[Change]) -> None:
         if changes:
             self.table.revert(changes)
-            self._state.calls.rewrite()
+            self.state.calls.rewrite()
 
     def _decide(self, datagram: Datagram, direction: Direction, now: float) -> Outcome:
         payload = datagram.payload
@@ -271,31 +248,39 @@ class Gateway:
         if not payload.strip(b"\r\n\0 "):
             return Outcome(Verdict.UNCHANGED, Reason.KEEPALIVE, payload)
         message = parse_message(payload)
+        if self.is_draining and begins_call(self.state, message, datagram):
+            return Outcome(Verdict.DROPPED, Reason.DRAINING, payload)
         edits: list[Edit] = []
+        steps: list[Step] = []
         left, reason = parts_left(message)
         if direction is Direction.HAIRPIN and self._is_near(
             datagram.source.address, datagram.destination.address
         ):
             left |= BODY
         if direction is not Direction.INBOUND:
-            edits = self._outbound(message, datagram, left, now)
+            edits = self._outbound(message, datagram, left, steps, now)
         if direction is not Direction.OUTBOUND:
-            edits += self._inbound(message, datagram, left, now)
+            edits += self._inbound(message, datagram, left, steps, now)
         changes = tuple(self.table.take_changes())
         if edits:
             edits.sort()
-            rewritten = apply_edits(payload, edits)
-            return Outcome(Verdict.REWRITTEN, reason, rewritten, tuple(edits), changes)
-        if reason is Reason.REWRITTEN:
+            payload = apply_edits(payload, edits)
+        elif reason is Reason.REWRITTEN:
             reason = Reason.NOTHING_TO_CHANGE
-        return Outcome(Verdict.UNCHANGED, reason, payload, (), changes)
+        verdict = Verdict.REWRITTEN if edits else Verdict.UNCHANGED
+        return Outcome(verdict, reason, payload, tuple(edits), changes, steps=tuple(steps))
 
     def _outbound(
-        self, message: SipMessage, datagram: Datagram, left: frozenset[str], now: float
+        self,
+        message: SipMessage,
+        datagram: Datagram,
+        left: frozenset[str],
+        steps: list[Step],
+        now: float,
     ) -> list[Edit]:
         source = datagram.source
         key = call_key(message, source.address, True)
-        calls = self._state.calls
+        calls = self.state.calls
         call = calls.find(key)
         remembered = None
         if call is not None and call.is_ended and (message.to_tag or not message.is_request):
@@ -306,7 +291,7 @@ class Gateway:
             source,
             self._limits,
             self._addresses_of(source.address),
-            self._state.written,
+            self.state.written,
             self._masqueraded,
             now=now,
             flow_until=self._flow_until(now),
@@ -321,27 +306,32 @@ class Gateway:
             standing = self.table.look_up_internal(UDP, source)
             if standing is not None and not self.table.is_leased(standing):
                 mappings.notes.come_from(standing)
-        self._follow(Exchange(message, key, datagram.destination, True, now, mappings.notes))
+        self._follow(Exchange(message, key, datagram.destination, True, now, mappings.notes, steps))
         return edits
 
     def _inbound(
-        self, message: SipMessage, datagram: Datagram, left: frozenset[str], now: float
+        self,
+        message: SipMessage,
+        datagram: Datagram,
+        left: frozenset[str],
+        steps: list[Step],
+        now: float,
     ) -> list[Edit]:
         receiver = datagram.destination
-        host, written = receiver.address, self._state.written
+        host, written = receiver.address, self.state.written
         known = self._addresses_of(host)
         mappings = Inbound(self.table, datagram.transport, receiver, known, written, self._is_near)
         seen = self.outside.seen_from(datagram.source.address, mappings)
         edits = rewrite(message, seen, Direction.INBOUND, left - CONTACT)
         key = call_key(message, host, False)
-        self._follow(Exchange(message, key, datagram.source, False, now, mappings.notes))
+        self._follow(Exchange(message, key, datagram.source, False, now, mappings.notes, steps))
         return edits
 
     def _follow(self, exchange: Exchange) -> None:
         """Lets registrations and calls follow what a rewritten message means for them."""
         on_request, on_response = METHODS.get(exchange.message.method, IN_DIALOG)
         handler = on_request if exchange.message.is_request else on_response
-        handler(self._state, exchange)
+        handler(self.state, exchange)
 
     def _refresh(self, datagram: Datagram, outcome: Outcome, now: float) -> Outcome:
         """Keeps the sender's signalling mapping, whatever it sent (RFC 4787 REQ-6).
@@ -398,3 +388,11 @@ class Gateway:
 def reason_of(error: Exception) -> Reason:
     """Returns the word for what makes a message pass as it came, the most special one."""
     return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
+
+
+def _host_limits(settings: GatewaySettings) -> HostLimits:
+    return HostLimits(
+        settings.max_calls_per_host,
+        settings.max_unanswered_per_host,
+        settings.max_registrations_per_host,
+    )

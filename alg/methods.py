@@ -1,11 +1,8 @@
 """What each method does to registrations, subscriptions and calls, after the message is rewritten.
 
 `METHODS[method]` is a pair: what a request does, what a response does; a method that is not here
-only tells a call that it is alive. A handler sees an `Exchange`: the message, who the internal
-phone is, who the remote is and which way the message goes.
-
-The tags of a dialog are turned to the phone's point of view: the phone's own is the From tag of a
-request it sends and of the responses to it, and the To tag of everything the other way round.
+only tells a call that it is alive. A handler sees an `Exchange`, and notes there which steps the
+message was.
 
 What the phone sends is believed, for it speaks of itself. What comes from outside moves a call's
 state as the phone will move its own; but to end a call, or to say where media may come from, it
@@ -15,69 +12,20 @@ must come from a peer of the call (`dialogs.peers`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from alg.dialogs.call import Call, CallKey
-from alg.dialogs.grants import RegistrationKey
+from alg.dialogs.call import Call
 from alg.dialogs.invitation import Invitation, InvitationKey
-from alg.dialogs.offer_answer import RequestId
+from alg.dialogs.origin import origin_of
 from alg.dialogs.peers import join_peers, named_peers
-from alg.dialogs.registration import DEFAULT_EXPIRES, Asked, RequestSent
+from alg.dialogs.registration import DEFAULT_EXPIRES, Asked
 from alg.dialogs.session_timer import session_interval
 from alg.dialogs.states import DialogEvent, DialogState
 from alg.dialogs.subscription import REFER_EXPIRES, parse_state
-from alg.notes import Notes
+from alg.exchange import Exchange
 from alg.sip.message import SipMessage
+from alg.sip.name_addr import addr_spec_of
 from alg.state import State
-from nat_table.endpoint import Endpoint
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One message between an internal phone and a remote; `key` is the phone's call.
-
-    `is_client` says that the phone has sent the request that this is, or that this answers;
-    `remote_tag` is the other party's, b"" in a request that begins a dialog.
-    """
-
-    message: SipMessage
-    key: CallKey
-    remote: Endpoint
-    is_outbound: bool
-    now: float
-    notes: Notes
-    is_client: bool = field(init=False)
-    remote_tag: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        message = self.message
-        self.is_client = self.is_outbound == message.is_request
-        self.remote_tag = message.to_tag if self.is_client else message.from_tag
-
-    @property
-    def request(self) -> RequestId:
-        """The request that this is, or that this answers."""
-        return RequestId(b"" if self.is_client else self.remote_tag, self.message.cseq)
-
-    @property
-    def registration(self) -> RegistrationKey:
-        """The phone's registration or subscription that the message belongs to."""
-        return RegistrationKey(self.key.host, self.message.call_id)
-
-    @property
-    def sent(self) -> RequestSent:
-        """What tells which request this is, or answers, and where it went or came from."""
-        return RequestSent(self.message.cseq, self.message.branch, self.remote)
-
-    def is_believed(self, call: Call) -> bool:
-        """Whether the message comes from the phone or from a peer of the call."""
-        return self.is_outbound or call.knows(self.remote.address)
-
-
-def call_key(message: SipMessage, host: str, is_outbound: bool) -> CallKey:
-    """Returns the key of the phone's call; its tag is b"" until the phone has answered."""
-    is_client = is_outbound == message.is_request
-    return CallKey(host, message.call_id, message.from_tag if is_client else message.to_tag)
+from alg.verdict import Step
 
 
 def _expires(message: SipMessage) -> int:
@@ -90,7 +38,8 @@ def _register_request(state: State, exchange: Exchange) -> None:
     if exchange.is_outbound:
         notes = exchange.notes
         lifetimes = notes.lifetimes(_expires(exchange.message))
-        asked = Asked(exchange.sent, lifetimes, notes.is_wildcard)
+        user = addr_spec_of(exchange.message.data, exchange.message.singles["to"])
+        asked = Asked(exchange.sent, lifetimes, notes.is_wildcard, user)
         state.registrations.ask(exchange.registration, asked, exchange.now)
 
 
@@ -99,7 +48,7 @@ def _register_response(state: State, exchange: Exchange) -> None:
     if exchange.is_outbound or message.status < 200:
         return
     granted = _expires(message)
-    state.registrations.answer(
+    step = state.registrations.answer(
         state.table,
         exchange.registration,
         exchange.sent,
@@ -108,6 +57,8 @@ def _register_response(state: State, exchange: Exchange) -> None:
         granted,
         exchange.now,
     )
+    if step is not None:
+        exchange.step(step)
 
 
 def _subscribe_request(state: State, exchange: Exchange) -> None:
@@ -179,9 +130,9 @@ def _in_dialog(state: State, exchange: Exchange) -> None:
 
 def _describe(exchange: Exchange, call: Call, until: float | None) -> None:
     """Takes in the message's description, where it has one; `until` is None in a final answer."""
-    notes = exchange.notes
+    message, notes = exchange.message, exchange.notes
     if notes.lines:
-        call.media.describe(
+        is_answer = call.media.describe(
             exchange.remote_tag,
             exchange.is_outbound,
             exchange.request,
@@ -189,6 +140,8 @@ def _describe(exchange: Exchange, call: Call, until: float | None) -> None:
             notes.media,
             until,
         )
+        is_offer = message.is_request and message.method in (b"INVITE", b"UPDATE")
+        exchange.step(Step.OFFER if is_offer or not is_answer else Step.ANSWER)
 
 
 def _offer_request(state: State, exchange: Exchange) -> None:
@@ -199,7 +152,7 @@ def _offer_request(state: State, exchange: Exchange) -> None:
     call = calls.find(exchange.key)
     if exchange.is_outbound and (call is None or (call.is_ended and not message.to_tag)):
         if exchange.notes.media or is_invite:
-            call = calls.open(exchange.key)
+            call = calls.open(exchange.key, origin_of(message, False, now))
     elif is_invite and not exchange.is_outbound and not message.to_tag:
         _invite(state, exchange)
     if call is None or call.is_ended:
@@ -216,6 +169,8 @@ def _offer_request(state: State, exchange: Exchange) -> None:
 def _invite(state: State, exchange: Exchange) -> None:
     """Notes what an INVITE from outside says, for when the phone answers it."""
     message = exchange.message
+    if exchange.notes.lines:
+        exchange.step(Step.OFFER)
     state.invitations.note(
         InvitationKey(exchange.key.host, message.call_id, message.from_tag),
         Invitation(
@@ -223,6 +178,7 @@ def _invite(state: State, exchange: Exchange) -> None:
             tuple(exchange.notes.lines),
             join_peers((exchange.remote,), named_peers(message, exchange.remote)),
             exchange.now + state.calls.timeouts.ringing,
+            exchange.now,
         ),
     )
 
@@ -244,7 +200,8 @@ def _answer(state: State, exchange: Exchange, call: Call, is_believed: bool) -> 
     status, tag, request = exchange.message.status, exchange.remote_tag, exchange.request
     until = exchange.now + state.calls.timeouts.ringing
     if status >= 300:
-        call.media.refuse(tag, request)
+        if call.media.refuse(tag, request):
+            exchange.step(Step.ROLLED_BACK)
         return
     if is_believed:
         _describe(exchange, call, until if status < 200 else None)
@@ -272,6 +229,7 @@ def _invite_response(state: State, exchange: Exchange) -> None:
     if status >= 300 and not call.is_confirmed:
         if not exchange.is_client or call.fail(exchange.sent):
             if status not in (401, 407):
+                exchange.step(Step.REFUSED)
                 calls.refuse(state.table, call, now)
                 return
             call.expires_at = now + calls.timeouts.transaction
@@ -281,7 +239,7 @@ def _invite_response(state: State, exchange: Exchange) -> None:
         call.expires_at = max(call.expires_at, now + calls.timeouts.ringing)
     if 100 < status < 300:
         event = DialogEvent.ACCEPTED if status >= 200 else DialogEvent.PROVISIONAL
-        calls.happen(state.table, call, exchange.remote_tag, event, now)
+        _happen(state, exchange, call, event)
     if 200 <= status < 300:
         _follow_timer(state, exchange, call, is_believed)
     calls.update(state.table, call, now, exchange.notes.media.values())
@@ -292,8 +250,9 @@ def _take_up(state: State, exchange: Exchange, call: Call | None) -> Call | None
     message, key = exchange.message, exchange.key
     invited = InvitationKey(key.host, message.call_id, message.from_tag)
     if call is None and message.status < 300 and key.local_tag:
-        call = state.calls.open(key)
         invitation = state.invitations.find(invited)
+        begun_at = exchange.now if invitation is None else invitation.begun_at
+        call = state.calls.open(key, origin_of(message, True, begun_at))
         if invitation is not None and invitation.cseq == message.cseq:
             until = exchange.now + state.calls.timeouts.ringing
             call.peers = join_peers(call.peers, invitation.peers)
@@ -303,6 +262,8 @@ def _take_up(state: State, exchange: Exchange, call: Call | None) -> Call | None
                 )
     if message.status >= 200:
         state.invitations.drop(invited)
+        if call is None:
+            exchange.step(Step.REFUSED)
     return call
 
 
@@ -347,13 +308,27 @@ def _hang_up(state: State, exchange: Exchange, event: DialogEvent) -> None:
     if call is None or call.is_ended or tag not in call.dialogs:
         return
     if _hear(state, exchange, call):
-        state.calls.happen(state.table, call, tag, event, exchange.now)
+        _happen(state, exchange, call, event)
         state.calls.update(state.table, call, exchange.now)
+
+
+def _happen(state: State, exchange: Exchange, call: Call, event: DialogEvent) -> None:
+    """Moves the dialog of the message on."""
+    before = call.dialogs.get(exchange.remote_tag)
+    state.calls.happen(state.table, call, exchange.remote_tag, event, exchange.now)
+    if call.dialogs.get(exchange.remote_tag) is not before and event in _STEPS:
+        exchange.step(_STEPS[event])
 
 
 def _nothing(state: State, exchange: Exchange) -> None:
     """Changes no state."""
 
+
+_STEPS = {
+    DialogEvent.PROVISIONAL: Step.RINGING,
+    DialogEvent.ACCEPTED: Step.ANSWERED,
+    DialogEvent.BYE_ANSWERED: Step.ENDED,
+}
 
 Handler = Callable[[State, Exchange], None]
 

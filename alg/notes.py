@@ -12,6 +12,8 @@ from alg.sip.host import unicast_address
 from nat_table.binding import Binding, Kind
 from nat_table.endpoint import Endpoint, Socket
 
+MAX_MEDIA = 16
+
 
 class Notes:
     """What one message named: our Contacts with their expires, bindings, and the media lines."""
@@ -53,7 +55,16 @@ class Notes:
 def _line(stream: Media) -> Line:
     rtp, rtcp = _reachable(stream, stream.port), _reachable(stream, stream.rtcp_port)
     setup = stream.setup if stream.is_tcp else None
-    return Line(rtp, rtcp, stream.count, stream.port == 0, stream.is_mux, setup)
+    media = stream.kind[:MAX_MEDIA].lower()
+    is_rejected, is_two_way = stream.port == 0, _is_two_way(stream)
+    return Line(rtp, rtcp, stream.count, is_rejected, stream.is_mux, setup, media, is_two_way)
+
+
+def _is_two_way(stream: Media) -> bool:
+    """Whether the side sends and receives; the address 0.0.0.0 is hold (RFC 3264 §8.4)."""
+    address = stream.connection
+    is_held = address is not None and address.host in (b"0.0.0.0", b"::")
+    return stream.direction == b"sendrecv" and stream.port != 0 and not is_held
 
 
 def _reachable(stream: Media, port: int) -> Endpoint | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from alg.dialogs.dialog import Calls, CallTimeouts
 from alg.dialogs.invitation import Invitations
@@ -22,6 +23,14 @@ MAX_EXPIRED = 100  # pinholes at a time, so that packets are looked after in bet
 log = logging.getLogger("sipnat.state")
 
 RowKey = tuple[str, str]
+
+
+class HostLimits(NamedTuple):
+    """How many calls, unanswered calls, and registrations one host may have."""
+
+    calls: int
+    unanswered: int
+    registrations: int
 
 
 class State:
@@ -42,17 +51,13 @@ class State:
         self,
         table: NatTable,
         timeouts: CallTimeouts,
-        *,
-        max_calls: int,
-        max_unanswered: int,
-        max_registrations: int,
+        limits: HostLimits,
     ) -> None:
-        """Takes how many calls, unanswered calls and registrations one host may have."""
         self.table = table
-        self.calls = Calls(timeouts, max_calls, max_unanswered)
-        self.invitations = Invitations(max_unanswered)
-        self.registrations = Registrations(timeouts.transaction, max_registrations)
-        self.subscriptions = Subscriptions(timeouts.transaction, max_registrations)
+        self.calls = Calls(timeouts, limits.calls, limits.unanswered)
+        self.invitations = Invitations(limits.unanswered)
+        self.registrations = Registrations(timeouts.transaction, limits.registrations)
+        self.subscriptions = Subscriptions(timeouts.transaction, limits.registrations)
         self.written = Written()
         self._unreadable: list[RowKey] = []
         self._keepers: dict[str, Rows] = {
@@ -62,6 +67,18 @@ class State:
             "subscription": self.subscriptions,
             "written": self.written,
         }
+
+    def limit(self, timeouts: CallTimeouts, limits: HostLimits) -> None:
+        """Takes other times and limits, for what comes; what there is stays."""
+        self.calls.limit(timeouts, limits.calls, limits.unanswered)
+        self.invitations.limit(limits.unanswered)
+        for grants in self.grants:
+            grants.limit(limits.registrations)
+
+    @property
+    def grants(self) -> tuple[Registrations, Subscriptions]:
+        """What servers and phones have granted each other."""
+        return self.registrations, self.subscriptions
 
     def next_deadline(self) -> float | None:
         """Returns when `expire` has something to do, at the earliest."""

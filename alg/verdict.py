@@ -32,6 +32,8 @@ class Verdict(enum.Enum):
     DROPPED = "dropped"
     HELD = "held"
 
+    __hash__ = object.__hash__  # as in `Transport`
+
 
 class Reason(enum.Enum):
     """Why a packet got its verdict."""
@@ -58,6 +60,7 @@ class Reason(enum.Enum):
     RATE = "rate"
     COMMIT_FAILED = "commit-failed"
     UPSTREAM = "upstream"
+    DRAINING = "draining"
     ERROR = "error"
 
     # Of whole TCP connections.
@@ -70,12 +73,26 @@ class Reason(enum.Enum):
     __hash__ = object.__hash__  # as in `Transport`
 
 
+class Step(enum.Enum):
+    """What a message meant for the calls and registrations that the gateway follows."""
+
+    OFFER = "offer"
+    ANSWER = "answer"
+    ROLLED_BACK = "rolled back"
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    ENDED = "ended"
+    REFUSED = "refused"
+    REGISTERED = "registered"
+    UNREGISTERED = "unregistered"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What the gateway decided about one datagram.
 
     `changes` must be in the kernel before `payload` leaves; `detail` says more than the reason
-    where there is more to say.
+    where there is more to say; `steps` say what it meant.
     """
 
     verdict: Verdict
@@ -84,3 +101,4 @@ class Outcome:
     edits: tuple[Edit, ...] = ()
     changes: tuple[Change, ...] = ()
     detail: str = ""
+    steps: tuple[Step, ...] = ()

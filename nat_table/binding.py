@@ -26,6 +26,8 @@ class Kind(enum.Enum):
     ANY = "any"
     """What a client asked for without saying what it is for (PCP, NAT-PMP, UPnP)."""
 
+    __hash__ = object.__hash__  # as in `Transport`
+
 
 class Owner(NamedTuple):
     """Who keeps a binding alive.
@@ -76,6 +78,15 @@ class Pinhole:
     expires_at: float
     remotes: tuple[Endpoint, ...] = ()
     permits: tuple[Permit, ...] = ()
+
+    def joined(self, before: Pinhole) -> Pinhole:
+        """Returns this claim with what one before had more: time, or remotes and permits at all."""
+        return Pinhole(
+            self.owner,
+            max(before.expires_at, self.expires_at),
+            self.remotes or before.remotes,
+            self.permits or before.permits,
+        )
 
 
 class MediaPair(NamedTuple):

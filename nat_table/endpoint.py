@@ -103,6 +103,14 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(_canonical(host), int(port))
 
 
+def parse_host(text: str) -> Endpoint:
+    """Parses an address alone, which has port 0, or an endpoint; raises ValueError."""
+    try:
+        return Endpoint(str(ipaddress.ip_address(text)), 0)
+    except ValueError:
+        return parse_endpoint(text)
+
+
 @lru_cache(1024)
 def _canonical(host: str) -> str:
     """Returns the one spelling of an address; a stored table names each many times in a row."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nat_table.behavior import Behavior
 from nat_table.binding import ANYONE
@@ -28,12 +28,13 @@ class Hosts:
     That is one of the host's family, or what a translation of prefixes makes of an IPv6 address.
     A host's external address follows from its own, so that it is the same whenever it comes back.
     While it has bindings, it stays where they are: with another list of addresses than when they
-    were made, that may be elsewhere (RFC 4787 REQ-2, "paired").
+    were made, that may be elsewhere (RFC 4787 REQ-2, "paired"). `leased` is how many bindings
+    clients have asked for.
     """
 
     __slots__ = (
-        *("_addresses", "_behavior", "_counts", "_elsewhere", "_filters", "_leased"),
-        *("_opened", "_recent", "_translation"),
+        *("_addresses", "_counts", "_elsewhere", "_filters", "_opened", "_recent", "_translation"),
+        *("behavior", "leased"),
     )
 
     def __init__(
@@ -42,7 +43,7 @@ class Hosts:
         behavior: Behavior,
         translation: PrefixTranslation | None = None,
     ) -> None:
-        self._behavior = behavior
+        self.behavior = behavior
         self._addresses: dict[bool, tuple[str, ...]] = {
             of_ipv6: of_one_family(external_addresses, of_ipv6=of_ipv6) for of_ipv6 in (False, True)
         }
@@ -50,9 +51,13 @@ class Hosts:
         self._counts: dict[str, int] = {}
         self._elsewhere: dict[str, str] = {}
         self._filters: Counter[str] = Counter()
-        self._leased = 0
+        self.leased = 0
         self._opened: deque[tuple[float, str]] = deque()  # when and by whom, within the window
         self._recent: dict[str, int] = {}  # how often each is in there
+
+    def configure(self, behavior: Behavior) -> None:
+        """Goes by other limits from now on."""
+        self.behavior = behavior
 
     def external_address(self, host: str) -> str | None:
         """Returns the external address of a host; None where it has none.
@@ -71,6 +76,19 @@ class Hosts:
     def count(self, host: str) -> int:
         """Returns how many bindings a host has."""
         return self._counts.get(host, 0)
+
+    def counts(self) -> Mapping[str, int]:
+        """Returns how many bindings each host has."""
+        return self._counts
+
+    def recent_counts(self, now: float) -> Mapping[str, int]:
+        """Returns how many bindings each host has opened within the last second."""
+        self.forget(now)
+        return self._recent
+
+    def filters(self) -> Mapping[str, int]:
+        """Returns how many permits for less than everybody each host's bindings have."""
+        return self._filters
 
     def add(self, host: str, external_address: str) -> None:
         """Counts a binding in; the first one of a host decides where it is."""
@@ -92,7 +110,7 @@ class Hosts:
 
         Counts also what a host's mappings get or lose of permits for less than everybody.
         """
-        self._leased += leased
+        self.leased += leased
         for change in changes:
             if isinstance(change, Permitted | Forbidden) and change.permit != ANYONE:
                 self._filters[host] += 1 if isinstance(change, Permitted) else -1
@@ -103,20 +121,20 @@ class Hosts:
         """Raises QuotaExceeded for too many filters, NoFreePort for too many leases in all."""
         if self._filters[host] > MAX_FILTERS_PER_HOST or self._filters.total() > MAX_FILTERS:
             raise QuotaExceeded(f"{host} has {self._filters[host]} filters")
-        if self._leased > self._behavior.max_leases:
-            raise NoFreePort(f"clients have {self._leased - 1} mappings, the rest is for calls")
+        if self.leased > self.behavior.max_leases:
+            raise NoFreePort(f"clients have {self.leased - 1} mappings, the rest is for calls")
 
     def check_quotas(self, host: str, wanted: int, total: int, now: float) -> None:
         """Raises QuotaExceeded or RateExceeded where the host may not open so many bindings more.
 
         `total` is how many there are of all hosts.
         """
-        if self.count(host) + wanted > self._behavior.max_mappings_per_host:
+        if self.count(host) + wanted > self.behavior.max_mappings_per_host:
             raise QuotaExceeded(f"{host} has {self.count(host)} mappings")
-        if total + wanted > self._behavior.max_mappings:
+        if total + wanted > self.behavior.max_mappings:
             raise QuotaExceeded(f"the table has {total} mappings")
         recent = self.recent(host, now)
-        if recent + wanted > self._behavior.max_new_per_second:
+        if recent + wanted > self.behavior.max_new_per_second:
             raise RateExceeded(f"{host} has opened {recent} mappings within a second")
 
     def recent(self, host: str, now: float) -> int:

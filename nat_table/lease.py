@@ -30,6 +30,8 @@ class Source(enum.Enum):
     API = "api"
     STATIC = "static"
 
+    __hash__ = object.__hash__  # as in `Transport`
+
 
 def lease_owner(source: Source, name: str = "") -> Owner:
     """Returns the owner of a lease; `name` tells leases of one source on one mapping apart."""

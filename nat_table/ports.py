@@ -78,6 +78,17 @@ class PortPool:
         self._holds: dict[int, int] = {}  # port -> how many of its holds are still to leave
         self._former: dict[Endpoint, int] = {}  # last owner -> the port held for it
 
+    def configure(self, behavior: Behavior) -> None:
+        """Denies other ports from now on; what is taken or held is denied once it is free.
+
+        A hold that has begun lasts as long as it would have, and the next ones not less.
+        """
+        changed = self._behavior.denied_ports ^ behavior.denied_ports
+        self._behavior = behavior
+        for port in changed:
+            if self._states[port] not in (_TAKEN, _HELD):
+                self._states[port] = self._idle(port)
+
     def take(self, owners: Sequence[Endpoint], now: float, wanted: int | None = None) -> int | None:
         """Takes consecutive ports for endpoints whose own ports are consecutive.
 
@@ -122,7 +133,7 @@ class PortPool:
 
     def undo_take(self, port: int) -> None:
         """Puts a taken port back to what it was: free, or held for its owner."""
-        self._states[port] = _HELD if port in self._holds else port & 1
+        self._states[port] = _HELD if port in self._holds else self._idle(port)
 
     def undo_release(self, port: int) -> None:
         """Puts a released port back into the hands of its last owner, its hold undone."""
@@ -132,6 +143,12 @@ class PortPool:
                 del self._leaving[i]
                 break
         self._states[port] = _TAKEN
+
+    def usage(self) -> tuple[int, int]:
+        """Returns how many ports of the pool are taken or held, and how many it has to give."""
+        low, high = self._behavior.pool
+        states = self._states[low : high + 1]
+        return states.count(_TAKEN) + states.count(_HELD), len(states) - states.count(_DENIED)
 
     def end_quarantine(self, now: float, limit: int | None = None) -> None:
         """Frees the ports whose quarantine is over, `limit` of them at the most."""
@@ -149,14 +166,23 @@ class PortPool:
         if self._former.get(owner) == port:
             del self._former[owner]
         if self._states[port] == _HELD:
-            self._states[port] = port & 1
+            self._states[port] = self._idle(port)
+
+    def _idle(self, port: int) -> int:
+        """Returns the state of a port that nobody has: denied, or free."""
+        low, high = self._behavior.fence
+        if port < _FIRST_PORT or low <= port <= high or port in self._behavior.denied_ports:
+            return _DENIED
+        return port & 1
 
     def _is_open_to(self, owners: Sequence[Endpoint], first: int) -> bool:
         if first + len(owners) > _END:
             return False
         for port, owner in enumerate(owners, first):
             state = self._states[port]
-            if state != port & 1 and not (state == _HELD and self._former.get(owner) == port):
+            if state == port & 1:
+                continue
+            if state != _HELD or self._former.get(owner) != port or self._idle(port) == _DENIED:
                 return False
         return True
 

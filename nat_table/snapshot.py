@@ -81,12 +81,12 @@ def mapping_row(binding: Binding, pinholes: Sequence[Pinhole], now: float) -> Ma
     equals the one that stays longest. `expires_in` is when the last pinhole ends, to 0.1 s, or None
     where it never does.
     """
-    ranked = sorted(
-        pinholes, key=lambda p: (_STRENGTH.get(p.owner.scope, 0), p.expires_at), reverse=True
-    )
+    ranked, last_deadline = pinholes, pinholes[0].expires_at
+    if len(pinholes) > 1:  # most have one, and there may be very many rows
+        ranked = sorted(pinholes, key=_rank, reverse=True)
+        last_deadline = max(pinhole.expires_at for pinhole in pinholes)
     owner = ranked[0].owner
     remote = next((remote for pinhole in ranked for remote in pinhole.remotes), None)
-    last_deadline = max(pinhole.expires_at for pinhole in pinholes)
     return {
         "transport": binding.transport.label,
         "internal": render_endpoint(binding.internal),
@@ -98,6 +98,10 @@ def mapping_row(binding: Binding, pinholes: Sequence[Pinhole], now: float) -> Ma
         "source": source_of(pinholes).value,
         "expires_in": seconds_left(last_deadline, now),
     }
+
+
+def _rank(pinhole: Pinhole) -> tuple[int, float]:
+    return _STRENGTH.get(pinhole.owner.scope, 0), pinhole.expires_at
 
 
 def seconds_left(expires_at: float, now: float) -> float | None:

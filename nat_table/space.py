@@ -21,7 +21,7 @@ class Space:
     Where prefixes are translated, IPv6 addresses have no pools.
     """
 
-    __slots__ = ("_behavior", "_own", "_pools", "_rng", "by_external", "by_internal")
+    __slots__ = ("_behavior", "_own", "_rng", "by_external", "by_internal", "pools")
 
     def __init__(
         self,
@@ -35,18 +35,24 @@ class Space:
         self.by_external: dict[Endpoint, Entry] = {}
         self._behavior = behavior
         self._rng = rng
-        self._pools = {address: PortPool(behavior, rng) for address in external_addresses}
+        self.pools = {address: PortPool(behavior, rng) for address in external_addresses}
         self._own = OwnPorts() if is_translated else None
+
+    def configure(self, behavior: Behavior) -> None:
+        """Gives out ports by other rules from now on."""
+        self._behavior = behavior
+        for pool in self.pools.values():
+            pool.configure(behavior)
 
     def ports(self, external_address: str) -> Ports | None:
         """Returns the ports of an external address; None where it is not ours."""
         if self._own is not None and is_ipv6(external_address):
             return self._own
-        return self._pools.get(external_address)
+        return self.pools.get(external_address)
 
     def end_quarantine(self, now: float, limit: int | None) -> None:
         """Frees the ports whose quarantine is over, `limit` of each address at the most."""
-        for pool in self._pools.values():
+        for pool in self.pools.values():
             pool.end_quarantine(now, limit)
 
     def insert(self, binding: Binding) -> Entry:
@@ -66,8 +72,8 @@ class Space:
 
         An entry keeps its port, which is free in a new pool.
         """
-        del self._pools[old_address]
-        pool = self._pools[new_address] = PortPool(self._behavior, self._rng)
+        del self.pools[old_address]
+        pool = self.pools[new_address] = PortPool(self._behavior, self._rng)
         for before in [entry.binding for entry in self.by_internal.values()]:
             if before.external.address == old_address:
                 external = Endpoint(new_address, before.external.port)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, MediaPair, Owner, Permit, Pinhole
 from nat_table.changes import Change, Closed, Opened, Refreshed, Turned
-from nat_table.endpoint import UDP, Endpoint, Transport
+from nat_table.endpoint import TCP, UDP, Endpoint, Transport
 from nat_table.entry import Entry
 from nat_table.hosts import Hosts
 from nat_table.ports import Ports, Rng
@@ -30,7 +30,8 @@ class NatTable:
     transport, whoever the remote is. Ports of one transport never stand for those of another.
     `rng` decides which ports are drawn and should be unpredictable outside tests (RFC 6056).
     A host is behind an external address of its own family, or, if it is one of IPv6 and there is a
-    `translation`, behind the one that this computes, with its own ports.
+    `translation`, behind the one that this computes, with its own ports. `hosts` and `spaces` are
+    to be read only.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class NatTable:
             Space(external_addresses, behavior, rng, is_translated=translation is not None)
             for _ in range(2)
         )
-        self._hosts = Hosts(external_addresses, behavior, translation)
+        self.spaces = {UDP: self._udp, TCP: self._tcp}
+        self.hosts = Hosts(external_addresses, behavior, translation)
         self._changes: list[Change] = []
         self._timers = Timers()
 
@@ -60,15 +62,15 @@ class NatTable:
 
     def count(self, internal_address: str) -> int:
         """Returns how many bindings a host has."""
-        return self._hosts.count(internal_address)
+        return self.hosts.count(internal_address)
 
     def external_address(self, internal_address: str) -> str | None:
         """Returns the external address of a host: always the same one (RFC 4787 REQ-2), or None."""
-        return self._hosts.external_address(internal_address)
+        return self.hosts.external_address(internal_address)
 
     def check_leases(self, internal_address: str) -> None:
         """Raises QuotaExceeded or NoFreePort where leases, or a host's filters, are too many."""
-        self._hosts.check_leases(internal_address)
+        self.hosts.check_leases(internal_address)
 
     def look_up_internal(self, transport: Transport, endpoint: Endpoint) -> Binding | None:
         """Returns the binding of an internal endpoint."""
@@ -153,7 +155,7 @@ class NatTable:
         Where their ports follow each other and none is bound yet, so do the external ones, from the
         one that is `wanted` if all are free, and media stays even or odd. Raises what `bind` does.
         """
-        (host, port), standing = row[0], self._space(transport).by_internal
+        (host, port), standing = row[0], self.spaces[transport].by_internal
         if wanted is not None and kinds[0] in (Kind.RTP, Kind.RTCP) and (wanted ^ port) & 1:
             wanted = None
         pinhole = Pinhole(owner, expires_at, remotes, permits)
@@ -224,7 +226,7 @@ class NatTable:
             self._drop(claim.entry, claim.pinhole.owner, now)
         for space in (self._udp, self._tcp):
             space.end_quarantine(now, limit)
-        self._hosts.forget(now)
+        self.hosts.forget(now)
 
     def next_deadline(self) -> float | None:
         """Returns the earliest deadline of any pinhole."""
@@ -248,7 +250,7 @@ class NatTable:
             if isinstance(change, Opened):
                 self._remove(self._standing(binding))
                 self.ports(binding).undo_take(binding.external.port)
-                self._hosts.undo_opened(binding.internal.address)
+                self.hosts.undo_opened(binding.internal.address)
             elif isinstance(change, Closed):
                 self.ports(binding).undo_release(binding.external.port)
                 self._insert(binding, change.pinholes)
@@ -265,13 +267,18 @@ class NatTable:
         where the kernel refuses it, the kernel must be made to follow. Raises ValueError where the
         old address is not the table's, or the new one is already or of another family.
         """
-        self._hosts.move(old_address, new_address)
+        self.hosts.move(old_address, new_address)
         moved = {}
         for space in (self._udp, self._tcp):
             for before, entry in space.move(old_address, new_address, now):
                 moved[before] = entry.binding
                 self._changes += entry.moved(before)
         return moved
+
+    def configure(self, behavior: Behavior) -> None:
+        """Behaves so from now on, but for the pool and the fence; what is bound stays."""
+        for part in (self._udp, self._tcp, self.hosts):
+            part.configure(behavior)
 
     def adopt(self, binding: Binding, pinhole: Pinhole, now: float) -> None:
         """Takes in a binding that stands in the kernel already; notes no change.
@@ -287,10 +294,10 @@ class NatTable:
         transport, internal, external = binding.transport, binding.internal, binding.external
         if self.look_up_internal(transport, internal) is not None:
             raise ValueError(f"{internal} has another binding than {external}")
-        ports = self._space(transport).ports(external.address)
+        ports = self.spaces[transport].ports(external.address)
         if (
             ports is None
-            or not self._hosts.may_be_behind(external.address, internal.address)
+            or not self.hosts.may_be_behind(external.address, internal.address)
             or not ports.claim(external.port, internal, now)
         ):
             raise ValueError(f"{external} is not free to stand for {internal}")
@@ -298,19 +305,16 @@ class NatTable:
 
     def ports(self, binding: Binding) -> Ports:
         """Returns the ports of a binding's external address."""
-        ports = self._space(binding.transport).ports(binding.external.address)
+        ports = self.spaces[binding.transport].ports(binding.external.address)
         assert ports is not None, binding
         return ports
 
-    def _space(self, transport: Transport) -> Space:
-        return self._udp if transport is UDP else self._tcp
-
     def _entry(self, binding: Binding) -> Entry | None:
-        entry = self._space(binding.transport).by_internal.get(binding.internal)
+        entry = self.spaces[binding.transport].by_internal.get(binding.internal)
         return entry if entry and entry.binding.external == binding.external else None
 
     def _standing(self, binding: Binding) -> Entry:
-        return self._space(binding.transport).by_internal[binding.internal]
+        return self.spaces[binding.transport].by_internal[binding.internal]
 
     def _bind(
         self,
@@ -329,12 +333,7 @@ class NatTable:
             self._changes += entry.turn(kind)
         before = entry.pinhole(pinhole.owner)
         if before is not None:
-            pinhole = Pinhole(
-                pinhole.owner,
-                max(before.expires_at, pinhole.expires_at),
-                pinhole.remotes or before.remotes,
-                pinhole.permits or before.permits,
-            )
+            pinhole = pinhole.joined(before)
         if pinhole != before:
             self._move(entry, before, pinhole)
         return entry.binding
@@ -344,9 +343,9 @@ class NatTable:
     ) -> Endpoint:
         """Returns the external endpoint of the first owner; the others' follow port by port."""
         host = owners[0].address
-        self._hosts.check_quotas(host, len(owners), len(self), now)
+        self.hosts.check_quotas(host, len(owners), len(self), now)
         address = self.external_address(host)
-        ports = None if address is None else self._space(transport).ports(address)
+        ports = None if address is None else self.spaces[transport].ports(address)
         if address is None or ports is None:
             raise NoExternalAddress(f"{host} has no external address")
         port = ports.take(owners, now, wanted)
@@ -357,7 +356,7 @@ class NatTable:
     def _open(self, binding: Binding, pinhole: Pinhole) -> Binding:
         self._changes.append(Opened(binding, pinhole))
         self._changes += self._insert(binding, (pinhole,))
-        self._hosts.note_opened(binding.internal.address, binding.created_at)
+        self.hosts.note_opened(binding.internal.address, binding.created_at)
         return binding
 
     def _move(self, entry: Entry, before: Pinhole | None, after: Pinhole) -> None:
@@ -376,14 +375,14 @@ class NatTable:
 
     def _insert(self, binding: Binding, pinholes: Sequence[Pinhole]) -> list[Change]:
         """Takes a binding in; returns what its pinholes admit."""
-        entry = self._space(binding.transport).insert(binding)
-        self._hosts.add(binding.internal.address, binding.external.address)
+        entry = self.spaces[binding.transport].insert(binding)
+        self.hosts.add(binding.internal.address, binding.external.address)
         return [change for pinhole in pinholes for change in self._put(entry, None, pinhole)]
 
     def _remove(self, entry: Entry) -> None:
         binding = entry.binding
-        self._space(binding.transport).remove(binding)
-        self._hosts.remove(binding.internal.address)
+        self.spaces[binding.transport].remove(binding)
+        self.hosts.remove(binding.internal.address)
         for pinhole in entry.pinholes():
             self._put(entry, pinhole, None)
 
@@ -396,5 +395,5 @@ class NatTable:
         had = entry.leases > 0
         changes = entry.count(before, after)
         if (leased := (entry.leases > 0) - had) or changes:
-            self._hosts.count_leases(entry.binding.internal.address, leased, changes)
+            self.hosts.count_leases(entry.binding.internal.address, leased, changes)
         return changes

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from alg.dialogs.call_media import CallMedia
 from alg.dialogs.offer_answer import Swap, swap_keys
+from alg.dialogs.origin import NO_ORIGIN, Origin
 from alg.dialogs.peers import Peers, is_peer
 from alg.dialogs.registration import RequestSent
 from alg.dialogs.states import DialogState
@@ -45,7 +46,8 @@ class Call:
     `held` are the media bindings with the remotes that the table admits to them; at `narrow_at`
     those that no description names any more are given up. `interval` is the session timer's, None
     where there is none. `is_ended` says that there were dialogs and none is left, `is_answered`
-    that there was a confirmed one. All times in seconds.
+    that there was a confirmed one, `answered_at` since when, where that is known. All times in
+    seconds.
     """
 
     key: CallKey
@@ -61,6 +63,8 @@ class Call:
     interval: float | None = None
     is_answered: bool = False
     is_ended: bool = False
+    origin: Origin = NO_ORIGIN
+    answered_at: float | None = None
 
     @property
     def is_in_use(self) -> bool:

@@ -45,14 +45,16 @@ class CallMedia:
         lines: Sequence[Line],
         bound: Mapping[Socket, Binding],
         until: float | None,
-    ) -> None:
-        """Takes in a description; `until` is None where it is a final answer."""
+    ) -> bool:
+        """Takes in a description; `until` is None where it is a final answer.
+
+        Returns whether the other party has described something in or for the same request.
+        """
         party, other = self.local, self.remotes.get(remote_tag)
         if not is_local:
             party, other = self._remote(remote_tag), self.local
-        offer = party.find(request)
-        if offer is None and other is not None:
-            offer = other.find(request)
+        theirs = other.find(request) if other is not None else None
+        offer = party.find(request) or theirs
         if offer is None:
             self.exchanges += 1
         exchange = self.exchanges if offer is None else offer.exchange
@@ -62,6 +64,7 @@ class CallMedia:
             self.is_changed |= party.settle(description)
         else:
             self.is_changed |= party.propose(description)
+        return theirs is not None
 
     def remember(self, bound: Mapping[Socket, Binding]) -> None:
         """Takes note of what a description named, of the latest ones only."""
@@ -79,10 +82,11 @@ class CallMedia:
         for party in self._both(remote_tag):
             self.is_changed |= party.accept(request)
 
-    def refuse(self, remote_tag: bytes, request: RequestId) -> None:
-        """Rolls back what a failure refuses."""
-        for party in self._both(remote_tag):
-            self.is_changed |= party.refuse(request)
+    def refuse(self, remote_tag: bytes, request: RequestId) -> bool:
+        """Rolls back what a failure refuses; returns whether there was anything."""
+        refused = [party.refuse(request) for party in self._both(remote_tag)]
+        self.is_changed |= any(refused)
+        return any(refused)
 
     def give_up(self, now: float) -> None:
         """Rolls back every proposal that nobody has answered in time."""

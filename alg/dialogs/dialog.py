@@ -12,7 +12,8 @@ is rewritten as before and opens nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Set
+from collections import deque
+from collections.abc import Collection, Container, Iterator, Set
 from typing import NamedTuple
 
 import msgspec
@@ -22,16 +23,19 @@ from alg.dialogs.call_media import MAX_FORKS, MAX_REMOTES
 from alg.dialogs.deadlines import Deadlines
 from alg.dialogs.linger import let_linger
 from alg.dialogs.offer_answer import Swap
+from alg.dialogs.origin import Origin
 from alg.dialogs.quota import HostQuota
 from alg.dialogs.rows import Touched, name_of
 from alg.dialogs.session_timer import session_deadline
 from alg.dialogs.states import DialogEvent, DialogState, next_state
-from nat_table.binding import Binding
+from alg.dialogs.summary import CallSummary, summarise
+from nat_table.binding import Binding, Owner
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
 
 REVIEW = 60.0
 FLOWING = 300.0
+MAX_ENDED = 100
 
 
 class CallTimeouts(NamedTuple):
@@ -44,10 +48,11 @@ class CallTimeouts(NamedTuple):
 
 
 class Calls:
-    """Every call that has state, by its key."""
+    """Every call that has state, by its key; `ended` are the last answered ones that were."""
 
     def __init__(self, timeouts: CallTimeouts, limit: int, unanswered_limit: int) -> None:
         self.timeouts = timeouts
+        self.ended: deque[CallSummary] = deque(maxlen=MAX_ENDED)
         self._quota = HostQuota("calls", limit)
         self._unanswered = HostQuota("unanswered calls", unanswered_limit)
         self._calls: dict[CallKey, Call] = {}
@@ -57,14 +62,34 @@ class Calls:
         self._touched: Touched[CallKey] = Touched()
         self._written: dict[CallKey, tuple[object, ...]] = {}
 
+    @property
+    def quotas(self) -> tuple[HostQuota, HostQuota]:
+        """What counts the calls of each host, and those that nobody has answered."""
+        return self._quota, self._unanswered
+
     def __len__(self) -> int:
         return len(self._calls)
+
+    @property
+    def open_count(self) -> int:
+        """How many calls have not ended."""
+        return self._quota.total
+
+    def limit(self, timeouts: CallTimeouts, limit: int, unanswered_limit: int) -> None:
+        """Gives calls other times from now on, and hosts other limits; what there is stays."""
+        self.timeouts = timeouts
+        self._quota.limit = limit
+        self._unanswered.limit = unanswered_limit
 
     def find(self, key: CallKey) -> Call | None:
         """Returns the call, None where there is no such call."""
         return self._calls.get(key)
 
-    def open(self, key: CallKey) -> Call:
+    def standing(self) -> list[Call]:
+        """Returns the calls that have not ended."""
+        return [call for call in self._calls.values() if not call.is_ended]
+
+    def open(self, key: CallKey, origin: Origin) -> Call:
         """Returns the call, made new where there is none or where the old one has ended.
 
         Raises QuotaExceeded where the host has as many as it may; ended ones do not count.
@@ -74,7 +99,7 @@ class Calls:
             self._unanswered.check(key.host)
             self._quota.take(key.host)
             self._unanswered.take(key.host)
-            call = self._calls[key] = Call(key, owner_of(key))
+            call = self._calls[key] = Call(key, owner_of(key), origin=origin)
         return call
 
     def deadline(self, call: Call | None, now: float) -> float:
@@ -148,7 +173,7 @@ class Calls:
         elif event is DialogEvent.PROVISIONAL:
             call.expires_at = now + self.timeouts.ringing
         if call.is_in_use and not call.is_answered:
-            call.is_answered = True
+            call.is_answered, call.answered_at = True, now
             self._unanswered.give_back(call.key.host)
 
     def refuse(self, table: NatTable, call: Call, now: float) -> None:
@@ -162,6 +187,7 @@ class Calls:
 
     def end(self, table: NatTable, call: Call, now: float) -> None:
         """Closes what the call owns; the call itself is remembered for a transaction's time."""
+        self._note_end(call, now)
         for binding in call.held:
             table.close(binding, call.owner, now)
         for binding in call.signalling:
@@ -177,6 +203,23 @@ class Calls:
         self._deadlines.put(call.key, call.expires_at)
         self._touched.add(call.key)
 
+    def drop(self, table: NatTable, call: Call, now: float) -> None:
+        """Ends a call whatever its dialogs are; late messages are told from a new call's.
+
+        Nothing happens if it is over.
+        """
+        if self._calls.get(call.key) is call and not call.is_ended:
+            self.end(table, call, now)
+            call.dialogs.clear()
+
+    def forget(self, binding: Binding, owners: Container[Owner]) -> None:
+        """Has the calls of these owners know no more of a binding that is gone."""
+        for key, call in self._calls.items():
+            if call.owner in owners:
+                call.swap(lambda each: None if each == binding else each)
+                self._written.pop(key, None)
+                self._touched.add(key)
+
     def expire(self, table: NatTable, now: float) -> None:
         """Forgets the calls whose time is over; the table expires their bindings by itself.
 
@@ -188,6 +231,7 @@ class Calls:
             self._written.pop(key, None)
             self._touched.add(key)
             if not call.is_ended:
+                self._note_end(call, now)
                 self._give_back(call)
         for key in self._reviews.pop_due(now):
             call = self._calls[key]
@@ -282,6 +326,10 @@ class Calls:
                 review_at = min(review_at, until - REVIEW)
         if review_at < math.inf:
             self._reviews.put(key, review_at)
+
+    def _note_end(self, call: Call, now: float) -> None:
+        if call.is_answered:
+            self.ended.append(summarise(call, now))
 
     def _give_back(self, call: Call) -> None:
         self._quota.give_back(call.key.host)

@@ -7,16 +7,18 @@ and what it means for the table is told by who derives from `Grants`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from alg.dialogs.deadlines import Deadlines
+from alg.dialogs.linger import let_linger
 from alg.dialogs.offer_answer import Swap
 from alg.dialogs.quota import HostQuota
 from alg.dialogs.rows import Touched, name_of
-from nat_table.binding import Owner
+from nat_table.binding import Binding, Owner
+from nat_table.table import NatTable
 
 
 class RegistrationKey(NamedTuple):
@@ -31,6 +33,10 @@ class Grant(Protocol):
 
     expires_at: float
 
+    @property
+    def kept(self) -> list[Binding]:
+        """The bindings that are granted."""
+
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is let go."""
 
@@ -44,7 +50,7 @@ class Grants(Generic[GrantT]):
     def __init__(
         self, scope: str, kind: type[GrantT], transaction_timeout: float, limit: int
     ) -> None:
-        self._scope = scope
+        self.scope = scope
         self._kind = kind
         self._quota = HostQuota(f"{scope}s", limit)
         self._transaction_timeout = transaction_timeout
@@ -52,15 +58,47 @@ class Grants(Generic[GrantT]):
         self._deadlines: Deadlines[RegistrationKey] = Deadlines()
         self._touched: Touched[RegistrationKey] = Touched()
 
+    @property
+    def quota(self) -> HostQuota:
+        """What counts the grants of each host."""
+        return self._quota
+
     def __len__(self) -> int:
         return len(self._grants)
 
     def expire(self, now: float) -> None:
         """Forgets those whose time is over."""
         for key in self._deadlines.pop_due(now):
-            del self._grants[key]
-            self._quota.give_back(key.host)
-            self._touched.add(key)
+            self._remove(key)
+
+    def standing(self) -> list[RegistrationKey]:
+        """Returns the keys of all."""
+        return list(self._grants)
+
+    def owners(self) -> Iterator[Owner]:
+        """Yields by whose names those that stand own pinholes."""
+        return map(self._owner, self._grants)
+
+    def drop(self, table: NatTable, key: RegistrationKey, now: float) -> None:
+        """Ends a grant, if it stands; what it keeps has the time of a transaction."""
+        grant = self._grants.get(key)
+        if grant is None:
+            return
+        for binding in grant.kept:
+            let_linger(table, binding, self._owner(key), self._transaction_timeout, now)
+        self._remove(key)
+
+    def forget(self, binding: Binding, owners: Container[Owner]) -> None:
+        """Has the grants of these owners know no more of a binding that is gone.
+
+        One that was for nothing else is gone with it.
+        """
+        for key, grant in list(self._grants.items()):
+            if self._owner(key) in owners and binding in grant.kept:
+                grant.swap(lambda each: None if each == binding else each)
+                self._touched.add(key)
+                if not grant.kept:
+                    self._remove(key)
 
     def next_deadline(self) -> float | None:
         """Returns when `expire` has something to do, at the earliest."""
@@ -88,6 +126,10 @@ class Grants(Generic[GrantT]):
         self._quota.add(key.host)
         self._deadlines.put(key, found.expires_at)
 
+    def limit(self, limit: int) -> None:
+        """Lets each host have so many from now on."""
+        self._quota.limit = limit
+
     def _open(self, key: RegistrationKey) -> GrantT:
         """Returns the grant, made new where there is none; raises QuotaExceeded."""
         grant = self._grants.get(key)
@@ -96,9 +138,15 @@ class Grants(Generic[GrantT]):
             grant = self._grants[key] = self._kind()
         return grant
 
+    def _remove(self, key: RegistrationKey) -> None:
+        del self._grants[key]
+        self._deadlines.discard(key)
+        self._quota.give_back(key.host)
+        self._touched.add(key)
+
     def _keep_until(self, key: RegistrationKey, grant: GrantT, until: float) -> None:
         grant.expires_at = until
         self._deadlines.put(key, until)
 
     def _owner(self, key: RegistrationKey) -> Owner:
-        return Owner(self._scope, key.call_id.decode("utf-8", "replace"))
+        return Owner(self.scope, key.call_id.decode("utf-8", "replace"))

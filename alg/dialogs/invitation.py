@@ -27,12 +27,16 @@ class InvitationKey(NamedTuple):
 
 
 class Invitation(NamedTuple):
-    """What the latest INVITE said: its CSeq, the lines it offers, who it came from."""
+    """What the latest INVITE said: its CSeq, the lines it offers, who it came from.
+
+    `begun_at` is when the first one came, None where an earlier release has stored it.
+    """
 
     cseq: int
     lines: tuple[Line, ...]
     peers: Peers
     expires_at: float
+    begun_at: float | None = None
 
 
 class Invitations:
@@ -47,6 +51,10 @@ class Invitations:
     def __len__(self) -> int:
         return sum(map(len, self._hosts.values()))
 
+    def limit(self, limit: int) -> None:
+        """Keeps so many for each host from now on."""
+        self._limit = limit
+
     def find(self, key: InvitationKey) -> Invitation | None:
         """Returns the invitation, None where there is none."""
         return self._hosts.get(key.host, {}).get(key)
@@ -58,6 +66,8 @@ class Invitations:
             return
         if known is not None and known.cseq == invitation.cseq:
             invitation = known._replace(expires_at=invitation.expires_at)
+        elif known is not None:
+            invitation = invitation._replace(begun_at=known.begun_at)
         invitations = self._hosts.setdefault(key.host, {})
         invitations[key] = invitation
         self._deadlines.put(key, invitation.expires_at)

@@ -34,6 +34,7 @@ class Line(NamedTuple):
     reached, such as a host name or, on hold, 0.0.0.0. `pair_count` is the number of pairs in a row.
     `is_rejected` is port 0, `is_mux` offers or accepts RTCP on the RTP port (RFC 5761). `setup`
     says of a line over TCP who connects (RFC 4145), b"" where it does not say; None over UDP.
+    `media` is its type, such as b"audio". `is_two_way` says that the side sends and receives.
     """
 
     rtp: Endpoint | None
@@ -42,6 +43,8 @@ class Line(NamedTuple):
     is_rejected: bool
     is_mux: bool
     setup: bytes | None = None
+    media: bytes = b""
+    is_two_way: bool = True
 
 
 class Stream(NamedTuple):

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nat_table.refusal import QuotaExceeded
 
 
 class HostQuota:
     """Counts by internal address, up to a limit."""
 
-    __slots__ = ("_counts", "_limit", "_what")
+    __slots__ = ("_counts", "limit", "what")
 
     def __init__(self, what: str, limit: int) -> None:
-        self._what = what
-        self._limit = limit
+        self.what = what
+        self.limit = limit
         self._counts: dict[str, int] = {}
+
+    def counts(self) -> Mapping[str, int]:
+        """Returns how many each host has."""
+        return self._counts
+
+    @property
+    def total(self) -> int:
+        """How many all hosts have."""
+        return sum(self._counts.values())
 
     def check(self, host: str) -> None:
         """Raises QuotaExceeded at the limit."""
         count = self._counts.get(host, 0)
-        if count >= self._limit:
-            raise QuotaExceeded(f"{host} has {count} {self._what}")
+        if count >= self.limit:
+            raise QuotaExceeded(f"{host} has {count} {self.what}")
 
     def take(self, host: str) -> None:
         """Counts one more; raises QuotaExceeded at the limit."""

@@ -9,7 +9,7 @@ may share one account.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from alg.dialogs.grants import Grants, RegistrationKey
 from alg.dialogs.linger import let_linger
 from alg.dialogs.offer_answer import Swap, swap_keys
 from alg.dialogs.peers import Peers, join_peers
+from alg.verdict import Step
 from nat_table.binding import Binding
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
@@ -45,22 +46,29 @@ class RequestSent(NamedTuple):
 class Asked:
     """What one request asked for: seconds by binding, 0 for those it wants gone.
 
-    `is_wildcard` is "Contact: *" (§10.2.2).
+    `is_wildcard` is "Contact: *" (§10.2.2), `user` the address-of-record (§10.2, To).
     """
 
     sent: RequestSent
     lifetimes: Mapping[Binding, int]
     is_wildcard: bool
+    user: str = ""
 
 
 @dataclass(slots=True)
 class Registration:
-    """What was asked by CSeq, what is granted until when, and the registrars that granted it."""
+    """What was asked by CSeq, what is granted until when, by which registrars, to which user."""
 
     asked: dict[int, Asked] = field(default_factory=dict)
     granted: dict[Binding, float] = field(default_factory=dict)
     registrars: Peers = ()
     expires_at: float = 0.0
+    user: str = ""
+
+    @property
+    def kept(self) -> list[Binding]:
+        """The bindings that are granted."""
+        return list(self.granted)
 
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is let go."""
@@ -97,45 +105,54 @@ class Registrations(Grants[Registration]):
         listed: Mapping[Binding, int],
         expires: int,
         now: float,
-    ) -> None:
-        """Grants or ends what a final response says.
+    ) -> Step | None:
+        """Grants or ends what a final response says; returns which of them, if it does.
 
         `listed` are the host's bindings in its Contacts, `expires` what it grants where it lists
         none, both in seconds.
         """
         registration = self._grants.get(key)
         if registration is None:
-            return
+            return None
         asked = registration.asked.get(answer.cseq)
         if asked is None or not asked.sent.is_answered_by(answer):
-            return
+            return None
         self._touched.add(key)
         del registration.asked[answer.cseq]
         if not 200 <= status < 300:
-            return
+            return None
         for earlier in [number for number in registration.asked if number < answer.cseq]:
             del registration.asked[earlier]
+        registration.user = asked.user
         registration.registrars = join_peers(registration.registrars, (asked.sent.server,))
         owner, granted = self._owner(key), registration.granted
+        step = None
         for binding in dict.fromkeys((*granted, *asked.lifetimes)):
             seconds = _granted(binding, asked, listed, expires)
             if seconds is None:
                 continue
             if seconds > 0:
+                step = Step.REGISTERED
                 granted[binding] = now + seconds
                 table.refresh(binding, owner, now + seconds, registration.registrars)
             else:
+                step = step or Step.UNREGISTERED
                 let_linger(table, binding, owner, self._transaction_timeout, now)
                 granted.pop(binding, None)
         granted = {binding: until for binding, until in granted.items() if until > now}
         registration.granted = granted
         last = max(granted.values(), default=now)
         self._keep_until(key, registration, max(last, now + self._transaction_timeout))
+        return step
 
     def registered(self) -> list[Binding]:
         """Returns the bindings that some registration has been granted, each once."""
         standing = self._grants.values()
         return list(dict.fromkeys(each for one in standing for each in one.granted))
+
+    def all(self) -> Iterator[tuple[RegistrationKey, Registration]]:
+        """Iterates over the registrations that stand at the time of the call."""
+        return iter(list(self._grants.items()))
 
 
 def _granted(

@@ -73,6 +73,11 @@ class Subscription:
         for binding in list(self.bindings)[:-MAX_CONTACTS]:
             del self.bindings[binding]
 
+    @property
+    def kept(self) -> list[Binding]:
+        """The bindings that are granted."""
+        return list(self.bindings)
+
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is let go."""
         self.bindings = swap_keys(self.bindings, swap)

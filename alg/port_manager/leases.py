@@ -95,7 +95,7 @@ class Leases:
 
     def __init__(self, table: NatTable, limits: LeaseLimits, settle: Callable[[], object]) -> None:
         self._table = table
-        self._limits = limits
+        self.limits = limits
         self._settle = settle
 
     def request(self, ask: Ask, now: float) -> Lease:
@@ -190,7 +190,7 @@ class Leases:
     def _bind(self, ask: Ask, now: float) -> Lease:
         """Gives or renews a lease in the table; raises BindRefused or Refused, not all undone."""
         owner, row = lease_owner(ask.source, ask.name), ask.row
-        lifetime = min(ask.lifetime, self._limits.max_lifetime)
+        lifetime = min(ask.lifetime, self.limits.max_lifetime)
         expires_at = NEVER if ask.source is Source.STATIC else now + lifetime
         bindings = self._table.bind_row(
             ask.transport,
@@ -226,15 +226,15 @@ class Leases:
         last = first + ask.count - 1
         if not 0 < first <= last < 65536:
             raise InvalidEndpoint(f"{address} has no ports {first} to {last}")
-        if address in self._limits.own_addresses:
+        if address in self.limits.own_addresses:
             raise NotAuthorized(f"{address} is an address of the gateway")
         if not self._table.count(address) and not (
-            _is_forwarded_to(address) and self._limits.is_internal(address)
+            _is_forwarded_to(address) and self.limits.is_internal(address)
         ):
             raise InvalidEndpoint(f"{address} is not the address of an internal host")
         if ask.source is not Source.STATIC:
             for _, port in ask.row:
-                if port < LOWEST_PORT or port in self._limits.denied_ports:
+                if port < LOWEST_PORT or port in self.limits.denied_ports:
                     raise NotAuthorized(f"port {port} is never opened")
 
 

@@ -2,7 +2,8 @@
 
 One pattern walks the lines; only o=, c=, m= and the attributes that say where media goes and who
 connects are looked at, and everything else (candidates, crypto, fingerprints, attributes nobody has
-heard of) is not even read. A media section without a c= or a=setup of its own has the session's.
+heard of) is not even read. A media section without a c=, a=setup or direction of its own has the
+session's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _LINE = re.compile(
     rb"|a=altc:[0-9]+ IP([46]) ([^\s/]+) ([0-9]+)[ \t]*\r?$"  # 16-18: RFC 6947
     rb"|a=(msrp-cema)[ \t]*\r?$"  # 19: RFC 6714
     rb"|a=setup:([a-z]+)[ \t]*\r?$"  # 20: RFC 4145
+    rb"|a=(sendrecv|sendonly|recvonly|inactive)[ \t]*\r?$"  # 21: RFC 3264
     rb")",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -78,7 +80,8 @@ class Alternative:
 class Media:
     """One m= line and what follows it, up to `end`; `connection` is its own or the session's.
 
-    `setup` says in lower case who connects over TCP (RFC 4145), b"" where nobody says.
+    `setup` says in lower case who connects over TCP (RFC 4145), b"" where nobody says; `direction`
+    is b"sendrecv" where nobody says otherwise (RFC 8866 §6.7).
     """
 
     kind: bytes
@@ -89,6 +92,7 @@ class Media:
     connection: Address | None
     end: int
     setup: bytes = b""
+    direction: bytes = b"sendrecv"
     rtcp: Rtcp | None = None
     path: Path | None = None
     alternatives: list[Alternative] = field(default_factory=list)
@@ -146,7 +150,7 @@ def parse_sdp(data: bytes, start: int, end: int) -> SessionDescription:
     """
     session = SessionDescription(has_candidates=data.find(b"\na=candidate:", start, end) >= 0)
     connection: Address | None = None
-    setup = b""
+    setup, direction = b"", b"sendrecv"
     media: Media | None = None
     for match in _LINE.finditer(data, start, end):
         group = match.lastindex
@@ -162,6 +166,7 @@ def parse_sdp(data: bytes, start: int, end: int) -> SessionDescription:
                 connection,
                 end,
                 setup,
+                direction,
             )
             session.media.append(media)
         elif group == 4:
@@ -179,6 +184,11 @@ def parse_sdp(data: bytes, start: int, end: int) -> SessionDescription:
                 setup = match[20].lower()
             else:
                 media.setup = match[20].lower()
+        elif group == 21:
+            if media is None:
+                direction = match[21].lower()
+            else:
+                media.direction = match[21].lower()
         elif media is None:
             continue
         elif group == 12:

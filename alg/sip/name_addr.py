@@ -8,6 +8,8 @@ from typing import NamedTuple
 from alg.sip.grammar import EXPIRES_PARAM, NAME_ADDR, search_param
 from alg.sip.span import Span
 
+MAX_ADDR_SPEC = 255
+
 
 class NameAddr(NamedTuple):
     """One value of the list: the spans of its URI and of its field parameters."""
@@ -27,6 +29,13 @@ def parse_name_addrs(data: bytes, start: int, end: int) -> Iterator[NameAddr]:
         if not match[4]:
             return
         start = match.end()
+
+
+def addr_spec_of(data: bytes, span: Span) -> str:
+    """Returns the URI of a From or To field, cut at `MAX_ADDR_SPEC` characters; "" if malformed."""
+    match = NAME_ADDR.match(data, *span)
+    uri = match and (match[1] or match[2])
+    return uri[:MAX_ADDR_SPEC].decode("utf-8", "replace") if uri else ""
 
 
 def expires_of(data: bytes, params: Span) -> int | None:

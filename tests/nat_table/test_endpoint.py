@@ -2,7 +2,7 @@
 
 import pytest
 
-from nat_table.endpoint import Endpoint, Transport, parse_endpoint, render_endpoint
+from nat_table.endpoint import Endpoint, Transport, parse_endpoint, parse_host, render_endpoint
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,14 @@ def test_an_ipv6_address_is_kept_compressed() -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         parse_endpoint(text)
+
+
+def test_a_host_is_an_address_without_a_port_or_an_endpoint() -> None:
+    assert parse_host("10.0.0.20") == Endpoint("10.0.0.20", 0)
+    assert parse_host("2001:DB8::1") == Endpoint("2001:db8::1", 0)
+    assert parse_host("[2001:db8::1]:5060") == Endpoint("2001:db8::1", 5060)
+    with pytest.raises(ValueError, match="phone"):
+        parse_host("phone")
 
 
 def test_a_transport_is_its_protocol_number_and_prints_in_lower_case() -> None:
