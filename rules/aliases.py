@@ -66,7 +66,9 @@ class AliasedBackend:
         self.is_installed = backend.is_installed
         self.reconfigure = backend.reconfigure
         self.flowing = backend.flowing
+        self.traffic = backend.traffic
         self.counters = backend.counters
+        self.inspect = backend.inspect
         self.cut_flows = backend.cut_flows
         self.stop_diverting = backend.stop_diverting
         self.release_capture = backend.release_capture

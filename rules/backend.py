@@ -20,17 +20,19 @@ from typing import NamedTuple, Protocol
 from nat_table.behavior import Mode6
 from nat_table.binding import Binding, Permit
 from nat_table.changes import Change, Closed, Opened
-from nat_table.endpoint import Endpoint, Transport
+from nat_table.endpoint import Endpoint, Socket, Transport
 from rules import elements
 from rules.audiences import Audiences
 from rules.conntrack import Conntrack, End, LazyCutter, Side
 from rules.elements import Element
+from rules.inspection import Inspection, inspect
 from rules.installation import Installation
 from rules.netlink import KernelRefused, Netlink
 from rules.programs import ProgramFailed
 from rules.reconcile import differences
 from rules.settings import Settings
 from rules.strays import inbound_ends, own_ends, stray, suspects, used
+from rules.traffic import Traffic, TrafficMeter
 
 _NEEDS_ROOT = "the kernel refused: sipnat needs CAP_NET_ADMIN (run it as root)"
 
@@ -89,11 +91,24 @@ class Backend(Protocol):
         May be called from another thread than the rest, by one at a time.
         """
 
+    def traffic(self) -> dict[Socket, Traffic]:
+        """Returns what the live flows of internal sockets have carried; raises KernelRefused.
+
+        Those that the kernel does not count (`rules.accounting`) are left out, and so are some of
+        sockets that a client has asked for (`rules.traffic`). May be called from any thread.
+        """
+
     def refused(self) -> list[Refusal]:
         """Returns whom filtering has refused for the first time in ten minutes; at most 1024."""
 
     def counters(self) -> dict[str, int]:
         """Returns how many packets each counter of the ruleset has counted."""
+
+    def inspect(self) -> Inspection:
+        """Returns how the kernel's side stands and fares; raises KernelRefused.
+
+        May be called from another thread than the rest, by one at a time.
+        """
 
     def listing(self) -> list[Binding]:
         """Returns the bindings that stand in the kernel."""
@@ -121,7 +136,9 @@ class KernelBackend:
         self._conntrack = Conntrack(family)
         self._watched = Conntrack(family)
         self._dumped = Netlink(settings.table)
+        self._inspected = Netlink(settings.table)
         self._lazy = LazyCutter(Conntrack(family))
+        self._meter = TrafficMeter(family, settings.open_mark)
         self._installation = Installation(self._netlink, self._conntrack)
         self._audiences = Audiences()
         self._touched: set[tuple[str, bytes]] | None = None
@@ -273,6 +290,10 @@ class KernelBackend:
         }
         return set(map(elements.unpack_endpoint, packed))
 
+    def traffic(self) -> dict[Socket, Traffic]:
+        """Returns what the live flows of internal sockets have carried; raises KernelRefused."""
+        return self._meter.read()
+
     def refused(self) -> list[Refusal]:
         """Returns whom filtering has refused since the last call, and not before."""
         try:
@@ -290,6 +311,10 @@ class KernelBackend:
             return self._netlink.counters()
         except KernelRefused:
             return {}
+
+    def inspect(self) -> Inspection:
+        """Returns how the kernel's side stands and fares; raises KernelRefused."""
+        return inspect(self._settings, self._inspected, self._installation)
 
     def listing(self) -> list[Binding]:
         """Returns the bindings that stand in the kernel; see `rules.elements.bindings`.
@@ -324,7 +349,9 @@ class KernelBackend:
         self._installation.remove_table(self._settings)
         self._lazy.close()
         self._watched.close()
+        self._meter.close()
         self._dumped.close()
+        self._inspected.close()
         self._conntrack.close()
         self._netlink.close()
 

@@ -29,7 +29,7 @@ from rules.elements import pack_endpoint
 from rules.netlink import KernelRefused, Netlink, attribute, nested
 
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
-_TUPLE_ORIGINAL, _TUPLE_REPLY, _FILTER = 1, 2, 25
+_TUPLE_ORIGINAL, _TUPLE_REPLY, _MARK, _MARK_MASK, _FILTER = 1, 2, 8, 21, 25
 _HEADER = struct.Struct("=BBH")  # family, version, resource
 
 # A tuple as the kernel has written it ever since: addresses, protocol, ports (ICMP's is longer).
@@ -121,6 +121,19 @@ class Conntrack:
             for flow in self._dump(_filtered(end))
             if flow[end.side.value] == packed and flow.protocol == end.transport.value
         ]
+
+    def marked(self, mark: int) -> Iterator[tuple[Flow, bytes]]:
+        """Yields the UDP and TCP entries that have this mark bit, and what else is told of each.
+
+        No other request may be sent before the last one is taken.
+        """
+        bit = struct.pack("!I", mark)
+        request = (
+            _HEADER.pack(self._family, 0, 0) + attribute(_MARK, bit) + attribute(_MARK_MASK, bit)
+        )
+        for message in self._netlink.dump(_GET, request):
+            if flow := _parse_flow(message):
+                yield flow, message[_HEADER.size + 2 * len(flow.original_tuple) :]
 
     def delete(self, flows: Iterable[Flow]) -> None:
         """Deletes exactly these entries; those gone meanwhile do no harm."""

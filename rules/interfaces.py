@@ -1,4 +1,4 @@
-"""Links, addresses and sockets of the router, as far as the gateway must know them."""
+"""Links and addresses of the router, as far as the gateway must know them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ from rules.rtnetlink import with_routes
 _SCOPE_GLOBAL, _SCOPE_LINK = 0, 253
 _UNICAST = 1  # RTN_UNICAST of linux/rtnetlink.h: no address of ours, no broadcast, no multicast
 _NEW_ROUTE, _GET_ROUTE, _REQUEST = 24, 26, 1
-_TO, _OUT_BY = 1, 4  # RTA_DST, RTA_OIF
+_TO, _FROM, _OUT_BY = 1, 2, 4  # RTA_DST, RTA_SRC, RTA_OIF
 _MESSAGE = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=8BI")
 _ATTRIBUTE = struct.Struct("=HH")
-_SOCKETS = tuple(Path("/proc/thread-self/net", each) for each in ("udp", "udp6", "tcp", "tcp6"))
-_LISTENING = "0A"
-_LOOPBACK = 127
 _GET_MTU = 0x8921  # SIOCGIFMTU (netdevice(7))
 _INTERFACE_MTU = struct.Struct("=16si20x")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
@@ -125,18 +122,22 @@ def networks_of(names: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def is_reached_by(names: Iterable[str], address: str) -> bool:
+def is_reached_by(names: Iterable[str], address: str, source: str = "") -> bool:
     """Tells whether packets are routed to a host by one of these interfaces.
 
-    To a link-local address they are not. Anybody inside may have this asked, for addresses that
-    nobody has, so it must not take the 2 ms that it takes with pyroute2.
+    They are from `source`, an address of the router of that family, or from whichever it would
+    take. To a link-local address they are not. Anybody inside may have this asked, for addresses
+    that nobody has, so it must not take the 2 ms that it takes with pyroute2.
     """
     parsed = ip_address(address)
     if parsed.is_link_local:
         return False
     family = socket.AF_INET if parsed.version == 4 else socket.AF_INET6
-    asked = _ROUTE.pack(family, parsed.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
-    asked += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(parsed.packed), _TO) + parsed.packed
+    length = parsed.max_prefixlen
+    asked = _ROUTE.pack(family, length, length if source else 0, 0, 0, 0, 0, 0, 0)
+    for kind, each in {_TO: address, **({_FROM: source} if source else {})}.items():
+        packed = ip_address(each).packed
+        asked += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), kind) + packed
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as routes:
             routes.send(
@@ -146,6 +147,11 @@ def is_reached_by(names: Iterable[str], address: str) -> bool:
         return leaves_by is not None and socket.if_indextoname(leaves_by) in names
     except OSError:
         return False
+
+
+def has_route(address: str) -> bool:
+    """Tells whether packets are routed to a host by any interface."""
+    return is_reached_by([name for _, name in socket.if_nameindex()], address)
 
 
 def _way_out(answer: bytes) -> int | None:
@@ -181,21 +187,6 @@ def mtu_of(index: int) -> int:
     return mtu
 
 
-def local_ports() -> frozenset[int]:
-    """Returns the ports of the router's own sockets, but those bound to loopback alone.
-
-    They are all of UDP, and of TCP those that listen.
-    """
-    return frozenset(
-        port
-        for table in _SOCKETS
-        if table.exists()
-        for _, local, _, state, *_ in map(str.split, table.read_text().splitlines()[1:])
-        if table.name.startswith("udp") or state == _LISTENING
-        if (port := _local_port(local)) is not None
-    )
-
-
 def _own_address(message: Any) -> str:
     """Returns the router's address; on a link that is not point-to-point IPv6 says it once."""
     return str(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
@@ -224,12 +215,3 @@ def _dump_addresses(family: int, **match: int) -> list[Any]:
         return list(routes.get_addr(family=family, **match))
 
     return with_routes(dump)
-
-
-def _local_port(local: str) -> int | None:
-    """Parses "0100007F:13C4" (words in host byte order)."""
-    address, _, port = local.partition(":")
-    words = [int(address[start : start + 8], 16) for start in range(0, len(address), 8)]
-    packed = struct.pack(f"={len(words)}I", *words)
-    is_loopback = packed[0] == _LOOPBACK if len(packed) == 4 else packed == b"\0" * 15 + b"\x01"
-    return None if is_loopback else int(port, 16)

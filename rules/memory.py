@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from nat_table.binding import Binding, Permit
 from nat_table.changes import Change
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, Socket
 from rules import elements
 from rules.audiences import Audiences
 from rules.backend import CommitFailed, Refusal
 from rules.elements import Element, Operation
+from rules.inspection import Inspection
 from rules.reconcile import differences
 from rules.settings import Settings
+from rules.traffic import Traffic
 
 
 class MemoryBackend:
@@ -27,6 +30,7 @@ class MemoryBackend:
         """Set it to have every commit refused."""
 
         self.flows: set[Endpoint] = set()
+        self.carried: dict[Socket, Traffic] = {}
         """What `flowing` answers."""
 
     def install(self) -> None:
@@ -65,6 +69,10 @@ class MemoryBackend:
         """Returns what the test has put into `flows`."""
         return set(self.flows)
 
+    def traffic(self) -> dict[Socket, Traffic]:
+        """Returns what the test has put into `carried`."""
+        return dict(self.carried)
+
     def refused(self) -> list[Refusal]:
         """Returns nothing: no packet comes here."""
         return []
@@ -72,6 +80,11 @@ class MemoryBackend:
     def counters(self) -> dict[str, int]:
         """Returns nothing: no packet comes here."""
         return {}
+
+    def inspect(self) -> Inspection:
+        """Returns what stands; there is no load in memory."""
+        standing = Counter(each.set_name for each in self._standing())
+        return Inspection(self.is_capturing, self.is_capturing, True, None, None, standing, {})
 
     def listing(self) -> list[Binding]:
         """Returns the bindings that stand."""

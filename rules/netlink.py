@@ -102,13 +102,12 @@ class Netlink:
 
     def elements(self, set_name: str) -> Iterator[Element]:
         """Dumps a set and iterates over its elements; none where there is no such set."""
-        body = self._head(set_name)
-        try:
-            for message in self.dump(_NFTABLES | _GET_ELEMENT, body):
-                yield from _parse_elements(set_name, message)
-        except KernelRefused as refusal:
-            if refusal.number != errno.ENOENT:
-                raise
+        for items in self._dump_set(set_name):
+            yield from _parse_elements(set_name, items)
+
+    def count(self, set_name: str) -> int:
+        """Dumps a set and counts its elements; none where there is no such set."""
+        return sum(map(_count_attributes, self._dump_set(set_name)))
 
     def all_elements(self, set_names: Iterable[str]) -> Iterator[Element]:
         """Dumps sets one after the other and iterates over their elements."""
@@ -150,6 +149,17 @@ class Netlink:
         while self._is_interrupted:
             self._request_dump(kind, body)
             yield from list(self._receive_dump())
+
+    def _dump_set(self, set_name: str) -> Iterator[bytes]:
+        """Yields the elements of a set, many at a time."""
+        try:
+            for message in self.dump(_NFTABLES | _GET_ELEMENT, self._head(set_name)):
+                for kind, items in parse_attributes(message, 4):
+                    if kind == 3 and items:
+                        yield items
+        except KernelRefused as refusal:
+            if refusal.number != errno.ENOENT:
+                raise
 
     def _request_dump(self, kind: int, body: bytes) -> None:
         self._sequence += 1
@@ -328,27 +338,33 @@ _NESTS = struct.Struct("=HHHHHHHH")
 _VALUE = struct.Struct("=HHHH")
 
 
-def _parse_elements(set_name: str, message: bytes) -> Iterator[Element]:
+def _parse_elements(set_name: str, items: bytes) -> Iterator[Element]:
     """Yields the elements of one answer.
 
     In most sets all have one layout, and only the first is parsed: for the others it is enough that
     every byte outside key and data is the same.
     """
-    for kind, items in parse_attributes(message, 4):
-        if kind != 3 or not items:
-            continue
-        size, _ = _ATTRIBUTE.unpack_from(items)
-        fields = dict(parse_attributes(items[:size], 4))
-        key, data = len(fields[1]) - 4, max(0, len(fields.get(2, b"")) - 4)
-        if not _has_one_layout(items, size, key, data):
-            for _kind, item in parse_attributes(items):
-                fields = {kind: value[4:] for kind, value in parse_attributes(item)}
-                last = fields[_KEY_END] if set_name in INTERVALS else b""
-                yield Element(set_name, fields[_KEY] + last, fields.get(2, b""))
-            continue
-        layout = f"{_KEY_AT}x{key}s" + (f"8x{data}s" if data else "")
-        for found in struct.iter_unpack(layout, items):
-            yield Element(set_name, *found)
+    size, _ = _ATTRIBUTE.unpack_from(items)
+    fields = dict(parse_attributes(items[:size], 4))
+    key, data = len(fields[1]) - 4, max(0, len(fields.get(2, b"")) - 4)
+    if not _has_one_layout(items, size, key, data):
+        for _kind, item in parse_attributes(items):
+            fields = {kind: value[4:] for kind, value in parse_attributes(item)}
+            last = fields[_KEY_END] if set_name in INTERVALS else b""
+            yield Element(set_name, fields[_KEY] + last, fields.get(2, b""))
+        return
+    layout = f"{_KEY_AT}x{key}s" + (f"8x{data}s" if data else "")
+    for found in struct.iter_unpack(layout, items):
+        yield Element(set_name, *found)
+
+
+def _count_attributes(items: bytes) -> int:
+    """Counts attributes; where all have one header, by their size."""
+    size: int = _ATTRIBUTE.unpack_from(items)[0]
+    count, rest = divmod(len(items), size)
+    if not rest and all(items[at::size] == items[at : at + 1] * count for at in range(4)):
+        return count
+    return sum(1 for _ in parse_attributes(items))
 
 
 def _has_one_layout(items: bytes, size: int, key: int, data: int) -> bool:

@@ -13,10 +13,10 @@ from rules.interfaces import (
     NoAddress,
     external_addresses,
     is_reached_by,
-    local_ports,
     networks_of,
     own_addresses,
 )
+from rules.listeners import local_ports
 from tests.lab.network import (
     EXTERNAL,
     EXTERNAL_INTERFACE,
