@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alg.datagram import Datagram, Side
-from alg.gateway import Gateway, GatewaySettings
+from alg.gateway import Gateway
+from alg.gateway_settings import GatewaySettings
 from alg.observe.capture import Arrival, Capture, CaptureError, is_capture
+from alg.observe.media_count import MediaCount
 from alg.observe.network import Network
+from alg.observe.passage import Passage
 from alg.sip.grammar import SIP_PREFIX
 from alg.sip.stream import Fault, Piece, PieceKind, SipStream
-from alg.verdict import Direction, Outcome, Reason, Verdict
+from alg.verdict import Outcome, Reason, Verdict
 from nat_table.behavior import Behavior
 from nat_table.binding import Kind
 from nat_table.changes import Change, Closed, Opened
@@ -44,18 +47,15 @@ _REASONS = {
 class Explanation:
     """What the gateway did with one message.
 
-    Endpoints are as captured. `opened` and `closed` are rows as `show mappings --json` prints them;
-    `expired` are those that time has closed since the message before.
+    The endpoints are as captured, those of `passage` as the engine saw them. `opened` and `closed`
+    are rows as `show mappings --json` prints them; `expired` are those that time has closed since
+    the message before.
     """
 
     index: int
-    time: float
-    transport: Transport
+    passage: Passage
     source: Endpoint
     destination: Endpoint
-    direction: Direction
-    before: bytes
-    outcome: Outcome
     opened: tuple[MappingRow, ...]
     closed: tuple[MappingRow, ...]
     expired: tuple[MappingRow, ...]
@@ -74,7 +74,8 @@ class Explainer:
     """One gateway for all the files of a call, in their order.
 
     `sip_ports` are shown whatever is sent to or from them; of the rest only what looks like SIP or
-    belongs to a signalling mapping. `skipped` counts what is not shown.
+    belongs to a signalling mapping. `skipped` counts what is not shown, and `media` what of it
+    passes mappings for media.
     """
 
     def __init__(self, network: Network, sip_ports: Sequence[int] = (5060,)) -> None:
@@ -83,6 +84,7 @@ class Explainer:
         addresses = network.external_addresses
         self.table = NatTable(addresses, Behavior(), random.Random(0), network.translation)
         self.gateway = Gateway(GatewaySettings(addresses), self.table)
+        self.media = MediaCount(self.table)
         self._network = network
         self._sip_ports = frozenset(sip_ports)
         self._now = float("-inf")
@@ -128,6 +130,7 @@ class Explainer:
     def _datagram(self, arrival: Arrival) -> Iterator[Explanation]:
         if not self._is_signalling(arrival) and not _looks_like_sip(arrival.payload):
             self.skipped["datagrams without SIP"] += 1
+            self.media.see(arrival)
         elif arrival.is_truncated:
             yield self._leave(arrival, Reason.TRUNCATED, "the capture holds only its beginning")
         else:
@@ -220,17 +223,25 @@ class Explainer:
         expired, self._expired = tuple(self._expired), []
         return Explanation(
             self._index,
-            arrival.time,
-            arrival.transport,
+            Passage(
+                arrival.time,
+                0.0,
+                0.0,
+                datagram,
+                outcome,
+                self._external(datagram, datagram.source),
+                self._external(datagram, datagram.destination),
+            ),
             arrival.source,
             arrival.destination,
-            datagram.direction,
-            arrival.payload,
-            outcome,
             opened,
             closed,
             expired,
         )
+
+    def _external(self, datagram: Datagram, end: Endpoint) -> Endpoint | None:
+        binding = self.table.look_up_internal(datagram.transport, end)
+        return binding.external if binding is not None else None
 
     def _rows(
         self, changes: Sequence[Change]

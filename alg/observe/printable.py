@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class Line(NamedTuple):
+    """A line of text that is safe to show, and its style on a terminal."""
+
+    text: str
+    style: str = ""
+
 
 def printable(text: str) -> str:
     """Escapes what could move a cursor, hide or reorder text; the rest stays as it is."""

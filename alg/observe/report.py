@@ -10,10 +10,10 @@ import base64
 import datetime
 import json
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from alg.observe.explain import Explainer, Explanation
-from alg.observe.printable import printable
+from alg.observe.printable import Line, printable
+from alg.observe.words import shown
 from alg.sip.grammar import SIP_PREFIX
 from alg.sip.span import Edit, Span, apply_edits
 from alg.verdict import Direction, Verdict
@@ -24,29 +24,21 @@ SHOWN_BYTES = 32
 _STYLES = {Verdict.REWRITTEN: "bold green", Verdict.UNCHANGED: "bold", Verdict.DROPPED: "bold red"}
 
 
-class Line(NamedTuple):
-    """A line of text that is safe to show, and its style on a terminal."""
-
-    text: str
-    style: str = ""
-
-
 def render_lines(explanation: Explanation) -> Iterator[Line]:
     """Yields the lines of one message's block; an empty one ends it."""
-    outcome = explanation.outcome
+    passage = explanation.passage
+    outcome, datagram = passage.outcome, passage.datagram
     verdict, reason = outcome.verdict.value, outcome.reason.value
     why = "" if reason == verdict else f" ({reason})"
     detail = f": {printable(outcome.detail)}" if outcome.detail else ""
     yield Line(
-        f"{explanation.index}  {_clock(explanation.time)}  {explanation.direction.value}  "
+        f"{explanation.index}  {_clock(passage.time)}  {datagram.direction.value}  "
         f"{verdict}{why}{detail}",
         _STYLES[outcome.verdict],
     )
-    yield Line(
-        f"    {explanation.transport.label} {explanation.source} -> {explanation.destination}"
-    )
-    yield Line(f"    {_first_line(explanation.before)}")
-    for sign, line in changed_lines(explanation.before, outcome.edits):
+    yield Line(f"    {datagram.transport.label} {explanation.source} -> {explanation.destination}")
+    yield Line(f"    {_first_line(datagram.payload)}")
+    for sign, line in changed_lines(datagram.payload, outcome.edits):
         yield Line(f"    {sign} {_text(line)}", "red" if sign == "-" else "green")
     for what, rows in (
         ("expired", explanation.expired),
@@ -77,12 +69,12 @@ def as_json_line(explanation: Explanation) -> str:
     A hairpin counts as outbound: that is how the message left the one who wrote it. `closed` has
     what the message closed and what has expired since the one before.
     """
-    outcome = explanation.outcome
-    before = explanation.before
-    is_hairpin = explanation.direction is Direction.HAIRPIN
+    outcome, datagram = explanation.passage.outcome, explanation.passage.datagram
+    before = datagram.payload
+    is_hairpin = datagram.direction is Direction.HAIRPIN
     row = {
         "index": explanation.index,
-        "direction": (Direction.OUTBOUND if is_hairpin else explanation.direction).value,
+        "direction": (Direction.OUTBOUND if is_hairpin else datagram.direction).value,
         "verdict": outcome.verdict.value,
         "reason": outcome.reason.value,
         "before": base64.b64encode(before).decode("ascii"),
@@ -146,7 +138,7 @@ def _first_line(message: bytes) -> str:
 
 
 def _mapping(row: MappingRow) -> str:
-    call = f"  call {printable(row['call_id'])}" if row["call_id"] else ""
+    call = f"  call {shown(row['call_id'])}" if row["call_id"] else ""
     return f"{row['kind']}/{row['transport']} {row['internal']} <-> {row['external']}{call}"
 
 

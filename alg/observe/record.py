@@ -1,0 +1,124 @@
+"""A passage or an occurrence as bytes: what a ring of them keeps.
+
+As bytes it takes the room that it says it takes, and thousands of them cost the garbage collector
+nothing. Of the changes those are kept that a story tells.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from alg.datagram import Datagram
+from alg.observe.passage import Occurrence, Passage
+from alg.sip.span import Edit, apply_edits
+from alg.verdict import Outcome, Reason, Step, Verdict
+from nat_table.binding import Binding, Pinhole
+from nat_table.changes import Change, Closed, Opened, Refreshed
+from nat_table.endpoint import Endpoint
+
+_Kept = tuple[str, Binding, tuple[Pinhole | None, ...]]
+
+
+class _Message(msgspec.Struct, array_like=True, tag="message", frozen=True):
+    time: float
+    took: float
+    commit: float
+    datagram: Datagram
+    verdict: Verdict
+    reason: Reason
+    edits: tuple[Edit, ...]
+    changes: list[_Kept]
+    detail: str
+    steps: tuple[Step, ...]
+    external_source: Endpoint | None
+    external_destination: Endpoint | None
+
+
+class _Change(msgspec.Struct, array_like=True, tag="change", frozen=True):
+    time: float
+    what: str
+    changes: list[_Kept]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_buffer = bytearray()
+_decode = msgspec.msgpack.Decoder(_Message | _Change).decode
+
+
+def encode_passage(passage: Passage) -> bytes:
+    """Encodes a message and what became of it."""
+    outcome = passage.outcome
+    return _encode(
+        _Message(
+            passage.time,
+            passage.took,
+            passage.commit,
+            passage.datagram,
+            outcome.verdict,
+            outcome.reason,
+            outcome.edits,
+            _kept(outcome.changes),
+            outcome.detail,
+            outcome.steps,
+            passage.external_source,
+            passage.external_destination,
+        )
+    )
+
+
+def encode_occurrence(occurrence: Occurrence) -> bytes:
+    """Encodes changes that no message has brought."""
+    return _encode(_Change(occurrence.time, occurrence.what, _kept(occurrence.changes)))
+
+
+def decode_record(encoded: bytes) -> Passage | Occurrence:
+    """Decodes what was encoded, with the changes that open, refresh and close."""
+    record = _decode(encoded)
+    changes = tuple(map(_change, record.changes))
+    if isinstance(record, _Change):
+        return Occurrence(record.time, record.what, changes)
+    payload = apply_edits(record.datagram.payload, record.edits)
+    return Passage(
+        record.time,
+        record.took,
+        record.commit,
+        record.datagram,
+        Outcome(
+            record.verdict,
+            record.reason,
+            payload,
+            record.edits,
+            changes,
+            record.detail,
+            record.steps,
+        ),
+        record.external_source,
+        record.external_destination,
+    )
+
+
+def _encode(record: _Message | _Change) -> bytes:
+    """Encodes into a buffer and copies, because what msgspec returns has room to spare."""
+    _encoder.encode_into(record, _buffer)
+    return bytes(_buffer)
+
+
+def _kept(changes: tuple[Change, ...]) -> list[_Kept]:
+    kept: list[_Kept] = []
+    for change in changes:
+        if isinstance(change, Opened):
+            kept.append(("opened", change.binding, (change.pinhole,)))
+        elif isinstance(change, Refreshed):
+            kept.append(("refreshed", change.binding, (change.before, change.after)))
+        elif isinstance(change, Closed):
+            kept.append(("closed", change.binding, change.pinholes))
+    return kept
+
+
+def _change(kept: _Kept) -> Change:
+    what, binding, pinholes = kept
+    if what == "refreshed":
+        before, after = pinholes
+        return Refreshed(binding, before, after)
+    standing = tuple(pinhole for pinhole in pinholes if pinhole is not None)
+    return Opened(binding, standing[0]) if what == "opened" else Closed(binding, standing)
