@@ -1,9 +1,11 @@
 """The control socket: one request line in, rows out, as JSON (see README.md beside this file).
 
 The server lives in the event loop that handles packets, so nothing here may hold that loop up. An
-answer is made in chunks of rows with the loop free in between; a request has a largest size, a
-conversation an end, and the number of clients a limit. Who may connect is the socket file's mode.
-The client is blocking: it serves commands that have nothing else to do.
+answer is made in chunks of rows with the loop free between; a request has a largest size, a
+conversation an end, and the number of clients a limit. A stream, whose rows come as they come, has
+no end but its client's: it is over once the client has hung up or takes no rows for a while, and
+streams have a limit of their own, so that other requests are answered beside them. Who may connect
+is the socket file's mode. The client is blocking: it serves commands that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -12,9 +14,18 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +37,8 @@ ROWS_PER_CHUNK = 100
 
 Request = Mapping[str, object]
 Row = Mapping[str, object]
-Handler = Callable[[Request], Iterable[Row]]
+Rows = Iterable[Row | None] | AsyncIterator[Row]
+Handler = Callable[[Request], Rows | Awaitable[Rows]]
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +75,11 @@ class ControlServer:
     A handler is called in the event loop with the whole request and gives back the rows. Both
     the call and each step of the iteration must be short, and other work happens between the
     steps: rows come from a list made at once, or from a generator that bears the table changing
-    underneath (such as one over `list(table.bindings())`). It raises RequestRefused, at once or
-    between rows, for the client's faults.
+    underneath (such as one over `list(table.bindings())`); None is a step without a row. It raises
+    RequestRefused, at once or between rows, for the client's faults. Where it has to wait before
+    the first row, it is a coroutine function; where between rows, it gives back an asynchronous
+    iterator: each of its rows is sent when it comes, for as long as the client listens, and a
+    generator is closed then. It is asked for no row while the client is behind.
     """
 
     def __init__(
@@ -73,13 +88,16 @@ class ControlServer:
         handlers: Mapping[str, Handler],
         *,
         max_clients: int = 8,
+        max_streams: int = 8,
         client_timeout: float = 10.0,
     ) -> None:
         self._path = Path(path)
         self._handlers = handlers
         self._max_clients = max_clients
+        self._max_streams = max_streams
         self._client_timeout = client_timeout
         self._clients: set[asyncio.Task[None] | None] = set()
+        self._streams: set[asyncio.Task[None] | None] = set()
         self._server: asyncio.Server | None = None
         self._inode = 0
 
@@ -100,7 +118,7 @@ class ControlServer:
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
         self._server.close()
-        clients = [client for client in self._clients if client]
+        clients = [client for client in self._clients | self._streams if client]
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
@@ -110,11 +128,11 @@ class ControlServer:
         client = asyncio.current_task()
         self._clients.add(client)
         try:
-            async with asyncio.timeout(self._client_timeout):
+            async with asyncio.timeout(self._client_timeout) as limit:
                 if len(self._clients) > self._max_clients:
                     writer.write(_error("there are too many clients already"))
                 else:
-                    await self._converse(reader, writer)
+                    await self._converse(reader, writer, limit)
                 writer.close()
                 await writer.wait_closed()
         except (TimeoutError, ConnectionError):
@@ -122,8 +140,11 @@ class ControlServer:
         finally:
             writer.transport.abort()
             self._clients.discard(client)
+            self._streams.discard(client)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: asyncio.Timeout
+    ) -> None:
         try:
             line = await reader.readline()
         except ValueError:
@@ -131,25 +152,56 @@ class ControlServer:
             return
         if not line:
             return
-        for chunk in self._answer(line):
-            writer.write(chunk)
+        try:
+            rows = self._handle(line)
+            if isinstance(rows, Awaitable):
+                rows = await rows
+            if isinstance(rows, AsyncIterator):
+                await self._send_as_they_come(rows, writer, limit)
+            else:
+                await self._send(iter(rows), writer)
+            writer.write(_encode_line({"done": True}))
+        except RequestRefused as refusal:
+            writer.write(_error(str(refusal), refusal.code))
+        except (TimeoutError, ConnectionError):
+            raise
+        except Exception:
+            log.exception("a control request failed")
+            writer.write(_error("the request failed, and the gateway's log says why"))
+
+    async def _send(self, rows: Iterator[Row | None], writer: asyncio.StreamWriter) -> None:
+        while chunk := list(islice(rows, ROWS_PER_CHUNK)):
+            writer.write(b"".join([_encode_line({"row": row}) for row in chunk if row]))
             await writer.drain()
             # drain() returns at once while the buffer has room; packets get their turn here.
             await asyncio.sleep(0)
 
-    def _answer(self, line: bytes) -> Iterator[bytes]:
-        try:
-            rows = iter(self._handle(line))
-            while chunk := list(islice(rows, ROWS_PER_CHUNK)):
-                yield b"".join([_encode_line({"row": row}) for row in chunk])
-            yield _encode_line({"done": True})
-        except RequestRefused as refusal:
-            yield _error(str(refusal), refusal.code)
-        except Exception:
-            log.exception("a control request failed")
-            yield _error("the request failed, and the gateway's log says why")
+    async def _send_as_they_come(
+        self, rows: AsyncIterator[Row], writer: asyncio.StreamWriter, limit: asyncio.Timeout
+    ) -> None:
+        """Sends rows until there are no more; the conversation's limit is the client's hanging up.
 
-    def _handle(self, line: bytes) -> Iterable[Row]:
+        Raises RequestRefused where there are as many streams as there may be.
+        """
+        if len(self._streams) >= self._max_streams:
+            raise RequestRefused("there are too many streams already")
+        client = asyncio.current_task()
+        self._clients.discard(client)
+        self._streams.add(client)
+        limit.reschedule(None)
+        try:
+            with _awaiting_hang_up(writer, limit):
+                async for row in rows:
+                    writer.write(_encode_line({"row": row}))
+                    if writer.transport.is_closing() or writer.transport.get_write_buffer_size():
+                        async with asyncio.timeout(self._client_timeout):
+                            await writer.drain()
+            limit.reschedule(asyncio.get_running_loop().time() + self._client_timeout)
+        finally:
+            if isinstance(rows, AsyncGenerator):
+                await rows.aclose()
+
+    def _handle(self, line: bytes) -> Rows | Awaitable[Rows]:
         try:
             request = msgspec.json.decode(line, type=dict[str, object])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -162,11 +214,13 @@ class ControlServer:
         return self._handlers[command](request)
 
 
-def ask(path: str | Path, request: Request, timeout: float = 5.0) -> Iterator[dict[str, object]]:
+def ask(
+    path: str | Path, request: Request, timeout: float | None = 5.0
+) -> Iterator[dict[str, object]]:
     """Sends one request and yields the rows of the answer as they come.
 
-    Raises ControlError when nobody answers, nothing comes for `timeout` seconds, the server
-    refuses, or the answer ends before it is complete.
+    Raises ControlError when nobody answers, nothing comes for `timeout` seconds (None waits for
+    ever), the server refuses, or the answer ends before it is complete.
     """
     decoder = msgspec.json.Decoder(_Answer)
     with socket.socket(socket.AF_UNIX) as connection:
@@ -188,6 +242,10 @@ def ask(path: str | Path, request: Request, timeout: float = 5.0) -> Iterator[di
                     yield answer.row
         except (FileNotFoundError, ConnectionRefusedError):
             raise ControlError(f"no sipnat is running: nobody answers at {path}") from None
+        except PermissionError:
+            raise ControlError(
+                f"only root and the group of {path} may ask the gateway: try with sudo"
+            ) from None
         except TimeoutError:
             raise ControlError(f"the gateway at {path} says nothing for {timeout:g} s") from None
         except ConnectionError:
@@ -197,6 +255,28 @@ def ask(path: str | Path, request: Request, timeout: float = 5.0) -> Iterator[di
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise ControlError(f"what answers at {path} is not sipnat") from None
     raise ControlError(f"the gateway at {path} ended its answer early")
+
+
+@contextlib.contextmanager
+def _awaiting_hang_up(writer: asyncio.StreamWriter, limit: asyncio.Timeout) -> Iterator[None]:
+    """Has the limit reached when the client closes, which nobody would notice who only writes.
+
+    That it has no more to say (`nc -N`) is not the end. A hang-up is all that epoll(7) tells of a
+    socket that it is asked to watch for nothing, and an epoll can be watched itself.
+    """
+    loop = asyncio.get_running_loop()
+    with select.epoll() as poll:
+
+        def end() -> None:
+            loop.remove_reader(poll)
+            limit.reschedule(loop.time())
+
+        poll.register(writer.get_extra_info("socket").fileno(), 0)
+        loop.add_reader(poll, end)
+        try:
+            yield
+        finally:
+            loop.remove_reader(poll)
 
 
 class _Answer(msgspec.Struct):

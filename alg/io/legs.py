@@ -262,7 +262,6 @@ class Pair:
     """
 
     __slots__ = (
-        "_connection",
         "_forget",
         "_has_failed",
         "_lost",
@@ -270,6 +269,7 @@ class Pair:
         "addresses",
         "called",
         "caller",
+        "connection",
         "has_begun",
         "is_leaving",
         "is_opaque",
@@ -284,7 +284,7 @@ class Pair:
         turns: Turns,
         forget: Callable[[Pair], None],
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._forget = forget
         self._has_failed = False
         self._lost = 0
@@ -311,7 +311,7 @@ class Pair:
         if self.is_leaving:
             self.leave()
             return
-        if not self._connection.has_sip:
+        if not self.connection.has_sip:
             self._abandon()
         self.caller.begin()
         self.called.begin()
@@ -320,12 +320,12 @@ class Pair:
         """Returns what goes on in the place of a piece; raises TryAgain."""
         if self.is_opaque or piece.kind is not PieceKind.MESSAGE:
             return piece.data
-        return self._connection.translate(piece.data, is_from_caller)
+        return self.connection.translate(piece.data, is_from_caller)
 
     def turn_opaque(self, fault: Fault) -> None:
         """Takes the connection for something else than SIP, in both directions and for ever."""
         if not self.is_opaque and not self.is_leaving:
-            self._connection.turn_opaque(fault)
+            self.connection.turn_opaque(fault)
             self._abandon()
 
     def end(self, leg: Leg) -> None:
@@ -343,7 +343,7 @@ class Pair:
         if self._lost == 2:
             if self._timer is not None:
                 self._timer.cancel()
-            self._connection.close()
+            self.connection.close()
             self._forget(self)
         elif self.has_begun:
             if error is None:

@@ -32,7 +32,7 @@ _NFQA_CFG_F_FAIL_OPEN = 1
 _COPY_RANGE = 0xFFFF
 
 _SOCKET_BUFFER = 16 * 1024 * 1024
-_MAX_QUEUED = 8192
+MAX_QUEUED = 8192
 _READ_SIZE = 0xFFFF + 4096
 _BATCH = 64
 _MAX_HELD = 1024
@@ -68,7 +68,7 @@ class PacketQueue:
         self._library = NetfilterQueue()
         try:
             self._library.bind(
-                number, self._deliver, _MAX_QUEUED, COPY_PACKET, sock_len=_SOCKET_BUFFER
+                number, self._deliver, MAX_QUEUED, COPY_PACKET, sock_len=_SOCKET_BUFFER
             )
         except OSError as error:
             raise QueueBusy(str(error)) from error

@@ -17,7 +17,7 @@ import errno
 import logging
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,7 +105,7 @@ class Relay:
     ) -> None:
         """Listens, so that nothing diverted is refused from now on; raises RelayBusy."""
         self._switchboard = switchboard
-        self._max_message = max_message
+        self.max_message = max_message
         self._max_connections = _room_for(max_connections)
         self._halves: dict[tuple[Endpoint, Endpoint], _Half] = {}
         self._pairs: set[Pair] = set()
@@ -145,6 +145,16 @@ class Relay:
                 half.fail()
         for pair in self._pairs:
             if address in pair.addresses:
+                pair.reset()
+
+    def reset(self, dialled: Container[Connection]) -> None:
+        """Ends these connections as ones that failed."""
+        for key, half in list(self._halves.items()):
+            if half.dialled in dialled:
+                del self._halves[key]
+                half.fail()
+        for pair in self._pairs:
+            if pair.connection in dialled:
                 pair.reset()
 
     async def close(self) -> None:
@@ -221,7 +231,7 @@ class Relay:
             half.reset()
             return
         del self._halves[key]
-        pair = Pair(half.dialled, self._max_message, self._turns, self._pairs.discard)
+        pair = Pair(half.dialled, self.max_message, self._turns, self._pairs.discard)
         self._pairs.add(pair)
         await pair.join(half.caller, other)
 
