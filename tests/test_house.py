@@ -22,10 +22,11 @@ FILES = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))]
 FLOORS = (
     {"alg.sip", "alg.sdp", "alg.dialogs", "alg.verdict", "alg.packet", "alg.datagram"},
     {"alg.rewrite", "alg.written", "alg.notes", "alg.inbound", "alg.outbound", "alg.left"}
-    | {"alg.outside", "alg.state", "alg.methods", "alg.gateway"},
-    {"alg.io", "alg.observe", "alg.port_manager", "alg.upstream", "alg.config"}
-    | {"alg.static_mapping"},
-    {"alg.cli", "alg.columns", "alg.daemon", "alg.tables", "alg.__main__"},
+    | {"alg.outside", "alg.state", "alg.exchange", "alg.methods", "alg.gateway"}
+    | {"alg.gateway_settings", "alg.drop", "alg.new_call"},
+    {"alg.io", "alg.observe", "alg.port_manager", "alg.upstream", "alg.config", "alg.config_file"}
+    | {"alg.static_mapping", "alg.version"},
+    {"alg.cli", "alg.daemon", "alg.__main__"},
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 CORE = FLOORS[0] | FLOORS[1] | {"nat_table"}

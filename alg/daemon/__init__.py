@@ -8,6 +8,13 @@
     requests.py     requests for mappings: who answers them
     static_mappings.py  the mappings of the configuration
     views.py        what the command line may ask
+    steering.py     what an administrator asks of it
+    reloading.py    the configuration read again while calls go on
+    observation.py  who watches, put together
+    http_port.py    metrics and the status page, if they are wanted
+    status_page.py  what the HTTP port serves
+    scrape.py       what metrics say
+    media_watch.py  what the media of calls carries, and who has fallen silent
     ledger.py       changes of the table: into the kernel, and into the store
     restart.py      what an earlier run left: taken over, or set right
     upkeep.py       what has to be done now and then, and when the kernel tells of something

@@ -15,6 +15,7 @@ from alg.daemon.connections import CONNECTION
 from alg.daemon.ledger import Ledger
 from alg.daemon.packet_path import Sides
 from alg.daemon.requests import MappingRequests
+from alg.daemon.settings import changed_settings
 from alg.gateway import Gateway
 from alg.io.clock import now
 from alg.io.relay import Relay
@@ -68,6 +69,21 @@ class Addresses:
         self._requests = requests
         self._upstream = upstream
         self._aliases = aliases
+
+    def configure(self, config: Config) -> None:
+        """Has the kernel go by another configuration; raises InstallFailed, with nothing changed.
+
+        What stands is to be put right by `reconcile` then.
+        """
+        settings = changed_settings(self._settings, config)
+        if settings != self._settings:
+            try:
+                self._backend.reconfigure(settings)
+            except KernelRefused as refusal:
+                self._ledger.fall_behind("the rules", refusal)
+            self._settings = settings
+            self._ledger.is_behind = True
+        self._config = config
 
     def follow(self) -> None:
         """Moves the mappings where the only external address is another one by now."""
@@ -156,7 +172,7 @@ class Addresses:
             self._reconfigure(replace(self._settings, external_addresses6=(wire,)))
         else:
             self._reconfigure(replace(self._settings, external_addresses=(wire,)))
-        self._ledger.push(changes, "mappings with the new address")
+        self._ledger.push(changes, "moved")
         self._hang_up(former_wire)
         self._requests.announce()
         log.warning(

@@ -19,7 +19,8 @@ from typing import TypedDict
 from alg.daemon.decisions import Decisions
 from alg.daemon.ledger import Ledger
 from alg.datagram import Datagram, Side
-from alg.gateway import Gateway, GatewaySettings, reason_of
+from alg.gateway import Gateway, reason_of
+from alg.gateway_settings import GatewaySettings
 from alg.io.clock import now
 from alg.io.legs import TryAgain
 from alg.outbound import LOWEST_PORT
@@ -69,6 +70,9 @@ class Connections:
         self._opened = 0
         self._is_stopping = False
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def connect(self, caller: Endpoint, called: Endpoint) -> RelayedConnection | None:
         """Returns whom to dial from where; None for a connection that leads nowhere."""
         called = self._aliases.public(called)
@@ -78,9 +82,24 @@ class Connections:
                 return self._connect_mapping(caller, called, mapped)
             return self._connect_phone(caller, called, called, Side.EXTERNAL)
         except CommitFailed as error:
-            self.decisions.warn(f"the kernel refused a mapping, a connection is reset: {error}")
-            self.count(Reason.COMMIT_FAILED)
+            reason = Reason.COMMIT_FAILED
+            self.decisions.warn(
+                f"the kernel refused a mapping, a connection is reset: {error}", reason
+            )
+            self.count(reason)
             return None
+
+    def configure(self, settings: GatewaySettings) -> None:
+        """Goes by other settings, for the connections that come."""
+        self._settings = settings
+
+    def using(self, internal: Endpoint | None = None) -> list[RelayedConnection]:
+        """Returns the connections that keep the mapping of this endpoint, or all that keep any."""
+        return [
+            each
+            for each in self._open
+            if (internal in each.kept if internal is not None else each.kept)
+        ]
 
     def count(self, reason: Reason) -> None:
         """Counts a connection."""
@@ -88,7 +107,7 @@ class Connections:
         if reason is Reason.CONNECTION_LIMIT:
             number = len(self._open)
             self.decisions.warn(
-                f"connections are reset: {number} are open (max_connections, nofile)"
+                f"connections are reset: {number} are open (max_connections, nofile)", reason
             )
 
     def rows(self) -> Iterator[ConnectionRow]:
@@ -189,7 +208,9 @@ class Connections:
     def _leave_alone(self, connection: RelayedConnection, reason: Reason, detail: str) -> None:
         connection.has_sip = False
         self.count(reason)
-        self.decisions.warn(f"a connection passes as it is, so its calls may lack audio: {detail}")
+        self.decisions.warn(
+            f"a connection passes as it is, so its calls may lack audio: {detail}", reason
+        )
 
     def _open_one(
         self, caller: Endpoint, source: Endpoint, target: Endpoint, sides: tuple[Side, Side]
@@ -285,6 +306,8 @@ class RelayedConnection:
         outcome = self._connections.decisions.decide(
             Datagram(*ends, message, *sides, transport=Transport.TCP)
         )
+        if outcome.reason is Reason.DRAINING:
+            return b""
         if outcome.verdict in (Verdict.DROPPED, Verdict.HELD):
             raise TryAgain
         self._counts[is_from_caller] += 1

@@ -13,7 +13,9 @@ from alg.daemon.ledger import Ledger
 from alg.datagram import Datagram
 from alg.gateway import Gateway
 from alg.io.clock import now
+from alg.observe.passage import Passage
 from alg.verdict import Outcome, Reason, Verdict
+from nat_table.endpoint import Endpoint
 from rules.backend import CommitFailed
 
 log = logging.getLogger("sipnat")
@@ -26,38 +28,84 @@ class Decisions:
     """Asks the engine, and has the kernel follow."""
 
     def __init__(self, gateway: Gateway, ledger: Ledger) -> None:
+        """Takes the engine, and what commits its changes; who watches that watches this too."""
         self._gateway = gateway
         self._ledger = ledger
+        self._observers = ledger.observers
+        self._committing = 0.0
         self._next_warning = 0.0
 
     def decide(self, datagram: Datagram) -> Outcome:
         """Decides about one message; what it opens stands by now."""
+        if not self._observers:
+            return self._decide(datagram, now())
+        began, self._committing = now(), 0.0
+        outcome = self._decide(datagram, began)
+        self._observers.see(
+            Passage(
+                began,
+                now() - began,
+                self._committing,
+                datagram,
+                outcome,
+                self._external(datagram, datagram.source),
+                self._external(datagram, datagram.destination),
+            )
+        )
+        return outcome
+
+    def _decide(self, datagram: Datagram, moment: float) -> Outcome:
         gateway, host = self._gateway, datagram.source.address
         if self._ledger.grants.is_waiting(host):
             return _held(datagram)
-        outcome = gateway.receive(datagram, now())
+        outcome = gateway.receive(datagram, moment)
         if outcome.reason in LIMITS:
-            self.warn(f"a message passes as it came, so its call may lack audio: {outcome.detail}")
+            self.warn(
+                f"a message passes as it came, so its call may lack audio: {outcome.detail}",
+                outcome.reason,
+            )
         if outcome.changes:
             try:
-                self._ledger.commit(outcome.changes)
+                self._commit(outcome)
             except CommitFailed as error:
                 log.warning("the kernel refused a mapping, the message must come again: %s", error)
-                outcome = gateway.roll_back(outcome)
+                outcome = gateway.roll_back(outcome, str(error))
             else:
                 gateway.confirm(outcome)
                 if self._ledger.grants.is_waiting(host):
                     gateway.counters[outcome.reason] -= 1
                     return _held(datagram)
-        log.debug("%s -> %s %s", datagram.source, datagram.destination, outcome.reason.value)
+        if log.isEnabledFor(logging.DEBUG):
+            fields = {
+                "source": datagram.source,
+                "destination": datagram.destination,
+                "reason": outcome.reason.value,
+            }
+            log.debug("%s -> %s %s", *fields.values(), extra=fields)
         return outcome
 
-    def warn(self, text: str) -> None:
+    def _commit(self, outcome: Outcome) -> None:
+        """Has the kernel follow, and notes how long that takes while somebody watches."""
+        if not self._observers:
+            self._ledger.commit(outcome.changes)
+            return
+        began = now()
+        try:
+            self._ledger.commit(outcome.changes)
+        finally:
+            self._committing = now() - began
+
+    def _external(self, datagram: Datagram, end: Endpoint) -> Endpoint | None:
+        """Returns what stands for an end, None where it has no mapping."""
+        binding = self._gateway.table.look_up_internal(datagram.transport, end)
+        return binding.external if binding is not None else None
+
+    def warn(self, text: str, reason: Reason) -> None:
         """Logs that a limit was met, but not once a message."""
         moment = now()
         if moment >= self._next_warning:
             self._next_warning = moment + LIMIT_INTERVAL
-            log.warning("%s", text)
+            log.warning("%s", text, extra={"reason": reason.value})
 
 
 def _held(datagram: Datagram) -> Outcome:

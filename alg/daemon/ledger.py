@@ -6,13 +6,17 @@ internal endpoints are noted, and their rows are made when the store is written.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import msgspec
 
+from alg.io.clock import now
+from alg.observe.observers import Observers
+from alg.observe.passage import Occurrence
 from alg.upstream.grants import Grants
-from nat_table.binding import Binding
+from nat_table.binding import Binding, Kind, Owner
 from nat_table.changes import Change, Closed, Opened, Turned
 from nat_table.endpoint import Endpoint, Socket, Transport
 from nat_table.snapshot import Row, row_of
@@ -33,6 +37,7 @@ class Ledger:
     """Commits changes, and knows which mappings the store has not learned of yet.
 
     `is_behind` is set where the kernel is not as the table says, to be mended before long.
+    `media_closed` is set whenever a mapping for media has closed, for whoever waits to clear.
     """
 
     def __init__(
@@ -44,7 +49,9 @@ class Ledger:
         has_store: bool = True,
     ) -> None:
         self.grants = grants or Grants()
+        self.observers = Observers()
         self.is_behind = False
+        self.media_closed = asyncio.Event()
         self._reconciling: Generator[None, None, None] | None = None
         self._table = table
         self._backend = backend
@@ -57,14 +64,18 @@ class Ledger:
         self.note(changes)
 
     def push(self, changes: Sequence[Change], what: str) -> None:
-        """Commits changes that are not to be undone: where the kernel refuses it falls behind."""
+        """Commits changes that are not to be undone: where the kernel refuses it falls behind.
+
+        `what` says in a word what the mappings are by now: "expired", "moved", "dropped".
+        """
         if not changes:
             return
+        self._tell(changes, what)
         try:
             self.commit(changes)
         except CommitFailed as error:
             self.note(changes)
-            self.fall_behind(what, error)
+            self.fall_behind(f"{what} mappings", error)
 
     def fall_behind(self, what: str, error: Exception) -> None:
         """Takes note that the kernel is not as the table says."""
@@ -82,6 +93,7 @@ class Ledger:
         except CommitFailed:
             self._table.revert(changes)
             raise
+        self._tell(changes, "requested")
         return changes
 
     def reconcile(self) -> Iterator[None]:
@@ -114,12 +126,16 @@ class Ledger:
         """Notes changes that the kernel knows of already."""
         self.grants.follow(changes)
         self.touch(change.binding for change in changes)
+        is_logged = log.isEnabledFor(logging.INFO)
         for change in changes:
-            binding = change.binding
-            if what := _LOGGED.get(type(change)):
-                log.info(
-                    "%s %s %s <-> %s", what, binding.kind.value, binding.internal, binding.external
-                )
+            if isinstance(change, Closed) and change.binding.kind is not Kind.SIP:
+                self.media_closed.set()
+            if is_logged and (what := _LOGGED.get(type(change))):
+                _log(what, change)
+
+    def _tell(self, changes: Sequence[Change], what: str) -> None:
+        if self.observers:
+            self.observers.notice(Occurrence(now(), what, tuple(changes)))
 
     def touch(self, bindings: Iterable[Binding]) -> None:
         """Notes that the store, if there is one, is wrong about these mappings."""
@@ -144,6 +160,29 @@ class Ledger:
         if binding is None:
             return None
         return msgspec.msgpack.encode(row_of(self._table, binding))
+
+
+def _log(what: str, change: Change) -> None:
+    binding = change.binding
+    fields = {
+        "call_id": next((owner.call_id for owner in _owners(change) if owner.call_id), None),
+        "kind": binding.kind.value,
+        "transport": binding.transport.label,
+        "internal": binding.internal,
+        "external": binding.external,
+    }
+    log.info(
+        *("%s %s %s <-> %s", what, fields["kind"], binding.internal, binding.external),
+        extra=fields,
+    )
+
+
+def _owners(change: Change) -> Iterator[Owner]:
+    """Yields who keeps, or kept, the mapping of a change."""
+    if isinstance(change, Opened):
+        yield change.pinhole.owner
+    elif isinstance(change, Closed):
+        yield from (pinhole.owner for pinhole in change.pinholes)
 
 
 _DECODER = msgspec.msgpack.Decoder(Row)

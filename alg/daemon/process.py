@@ -20,15 +20,16 @@ import random
 import signal
 import socket
 import struct
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from alg.config import Config
 from alg.daemon import restart
 from alg.daemon.addresses import Addresses
 from alg.daemon.connections import Connections
 from alg.daemon.ledger import MAPPING, Key, Ledger
+from alg.daemon.observation import Observation
 from alg.daemon.packet_path import PacketPath, Sides
+from alg.daemon.reloading import Reloading
 from alg.daemon.requests import EPOCH, MappingRequests, lease_limits
 from alg.daemon.settings import (
     LOOPBACK,
@@ -39,11 +40,13 @@ from alg.daemon.settings import (
     table_behavior,
     table_translation,
 )
+from alg.daemon.steering import Steering
 from alg.daemon.upkeep import Upkeep
-from alg.daemon.views import Views
+from alg.daemon.views import View, Views
 from alg.gateway import Gateway
 from alg.io.clock import now
 from alg.io.control import ControlError, ControlServer
+from alg.io.logs import set_up_logging
 from alg.io.queue import PacketQueue, QueueBusy
 from alg.io.relay import Relay, RelayBusy
 from alg.io.store import Store, StoreInUse, boot_id
@@ -59,6 +62,7 @@ from rules.aliases import AliasedBackend, Aliases
 from rules.backend import Backend, CommitFailed, InstallFailed, KernelBackend
 from rules.interfaces import default_gateway, is_forwarding, is_forwarding6
 from rules.netlink import KernelRefused
+from rules.privilege import has_net_admin
 from rules.settings import Settings
 from rules.watch import Watch
 
@@ -70,22 +74,26 @@ ROW_VERSION = 2
 """Raised when the meaning of a stored row changes; rows of another version are not read."""
 
 
-def run_daemon(config: Config) -> int:
-    """Runs the gateway until SIGTERM or SIGINT; returns 0. Raises StartError."""
-    logging.basicConfig(
-        level=config.log_level.upper(), stream=sys.stderr, format="sipnat: %(message)s"
-    )
-    if os.geteuid() != 0 and not _has_net_admin():
+def run_daemon(config: Config, reread: Callable[[], Config]) -> int:
+    """Runs the gateway until SIGTERM or SIGINT; returns 0. Raises StartError.
+
+    `reread` reads the configuration again, or raises ConfigError.
+    """
+    set_up_logging(config.log_level, config.log_format)
+    if os.geteuid() != 0 and not has_net_admin():
         raise StartError("root is needed to take packets from the kernel: run it with sudo")
     settings = kernel_settings(config)
-    return asyncio.run(_serve(config, settings, KernelBackend(settings)))
+    return asyncio.run(_serve(config, reread, settings, KernelBackend(settings)))
 
 
-async def _serve(config: Config, settings: Settings, kernel: KernelBackend) -> int:
+async def _serve(
+    config: Config, reread: Callable[[], Config], settings: Settings, kernel: KernelBackend
+) -> int:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # nothing to reload yet
     async with contextlib.AsyncExitStack() as stack:
         # What is taken over stays: having it looked through again and again would take seconds.
         gc.disable()
@@ -133,8 +141,14 @@ async def _serve(config: Config, settings: Settings, kernel: KernelBackend) -> i
             backend.masqueraded,
             has_ipv6=settings.mode6 is not Mode6.OFF,
         )
-        views = Views(gateway, connections, backend, upstream, grants)
-        control = ControlServer(config.control_path, {"show": views.show, "map": requests.map})
+        most = config.max_connections
+        views = Views(gateway, connections, backend, ledger, upstream, grants, most)
+        observation = Observation(config, gateway, ledger, backend, connections)
+        steering = Steering(gateway, ledger, connections)
+        views.add("calls", View(observation.media.rows, ("internal", "call_id")))
+        handlers = {"show": views.show, "map": requests.map, **observation.handlers}
+        handlers |= steering.handlers
+        control = ControlServer(config.control_path, handlers)
         try:
             await control.start()
         except ControlError as error:
@@ -151,6 +165,8 @@ async def _serve(config: Config, settings: Settings, kernel: KernelBackend) -> i
             ) from error
         stack.callback(queue.close)
         relay = _relay(config, settings, connections)
+        steering.relay = relay
+        steering.has_forgotten = requests.announce
         if relay is not None:
             stack.push_async_callback(relay.close)
             stack.callback(connections.stop)
@@ -215,6 +231,33 @@ async def _serve(config: Config, settings: Settings, kernel: KernelBackend) -> i
             stack.callback(loop.create_task(connections.renew()).cancel)
         await requests.start()
         stack.push_async_callback(requests.close)
+        await observation.start(handlers)
+        stack.push_async_callback(observation.close)
+
+        def follow(changed: Config) -> None:
+            """Has what is not started and stopped by itself go by another configuration."""
+            set_up_logging(changed.log_level, changed.log_format)
+            known = gateway_settings(changed, gateway.external_addresses)
+            gateway.configure(known)
+            table.configure(table_behavior(changed, settings))
+            leases.limits = lease_limits(changed, known.own_addresses)
+            connections.configure(known)
+            if relay is not None:
+                relay.max_message = changed.max_message_size
+
+        reloading = Reloading(
+            config,
+            reread,
+            (
+                following.configure,
+                follow,
+                upkeep.configure,
+                requests.configure,
+                observation.configure,
+            ),
+        )
+        handlers |= reloading.handlers
+        loop.add_signal_handler(signal.SIGHUP, reloading.hear)
         grants.refused = following.give_up
         grants.settled = queue.resume_soon
         upstream.has_lost = grants.ask_again
@@ -318,12 +361,3 @@ def _notify(state: str) -> None:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.connect(address)
         sender.send(state.encode())
-
-
-def _has_net_admin() -> bool:
-    """Whether CAP_NET_ADMIN (bit 12) is effective."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        for line in status:
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) & 1 << 12)
-    return False

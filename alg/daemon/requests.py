@@ -62,22 +62,17 @@ class MappingRequests:
         *,
         has_ipv6: bool,
     ) -> None:
-        self._config = config
         self._leases = leases
         self._gateway = gateway
+        self._masqueraded = masqueraded
+        self._has_ipv6 = has_ipv6
         self._epoch = Epoch(now())
         self._has_news = True
-        self._wanted: list[tuple[str, Server]] = []
         self._servers: list[Server] = []
         self._static = StaticMappings(config.static, leases)
         self._keeping: asyncio.Task[None] | None = None
         self._command: MapCommand | None = None
-        self._listener: PcpListener | None = None
-        if config.pcp:
-            self._listener = self._pcp_listener(masqueraded, has_ipv6=has_ipv6)
-            self._wanted.append(("PCP and NAT-PMP", self._listener))
-        if config.upnp:
-            self._wanted += upnp_servers(config, leases)
+        self._want(config)
 
     def restore(self, rows: Mapping[Key, bytes]) -> None:
         """Goes on where the leases of an earlier run, which are in the table by now, have begun."""
@@ -99,6 +94,29 @@ class MappingRequests:
         self._static.begin()
         self._keeping = asyncio.create_task(self._static.keep())
         self._command = MapCommand(self._leases, now)
+        await self._serve()
+
+    async def configure(self, config: Config) -> None:
+        """Goes by another configuration: static mappings, and who is served how."""
+        self._static.configure(config.static)
+        self._static.begin()
+        if _served(config) != _served(self._config):
+            await self._stop_serving()
+            self._want(config)
+            await self._serve()
+
+    def _want(self, config: Config) -> None:
+        """Makes a server for each protocol that is wanted."""
+        self._config = config
+        self._wanted: list[tuple[str, Server]] = []
+        self._listener: PcpListener | None = None
+        if config.pcp:
+            self._listener = self._pcp_listener()
+            self._wanted.append(("PCP and NAT-PMP", self._listener))
+        if config.upnp:
+            self._wanted += upnp_servers(config, self._leases)
+
+    async def _serve(self) -> None:
         for what, server in self._wanted:
             try:
                 await server.start()
@@ -113,8 +131,12 @@ class MappingRequests:
         """Stops serving; leases stay, in the kernel too."""
         if self._keeping is not None:
             self._keeping.cancel()
+        await self._stop_serving()
+
+    async def _stop_serving(self) -> None:
         for server in self._servers:
             await server.close()
+        self._servers.clear()
 
     def announce(self) -> None:
         """Tells clients that the external address is another one (RFC 6887 §8.5)."""
@@ -137,14 +159,14 @@ class MappingRequests:
         except Refused as refusal:
             raise RequestRefused(str(refusal), refusal.code) from refusal
 
-    def _pcp_listener(self, masqueraded: Masqueraded, *, has_ipv6: bool) -> PcpListener:
+    def _pcp_listener(self) -> PcpListener:
         config, table = self._config, self._gateway.table
         lifetime = config.max_lease
         pcp = PcpServer(
             self._leases,
             table,
             self._epoch,
-            masqueraded,
+            self._masqueraded,
             max_lifetime=lifetime,
             is_secure=config.secure_mode,
         )
@@ -152,13 +174,24 @@ class MappingRequests:
         rate = Rate(config.max_requests_per_host)
         address = self._only_address
         return PcpListener(
-            config.internal, pcp, natpmp, rate, address, _is_behind, has_ipv6=has_ipv6
+            config.internal, pcp, natpmp, rate, address, _is_behind, has_ipv6=self._has_ipv6
         )
 
     def _only_address(self) -> str | None:
         """Returns the external address that all hosts have, None where they have several."""
         addresses = of_one_family(self._gateway.external_addresses, of_ipv6=False)
         return addresses[0] if len(addresses) == 1 else None
+
+
+def _served(config: Config) -> tuple[object, ...]:
+    """Returns what servers are made of."""
+    return (
+        config.pcp,
+        config.upnp,
+        config.secure_mode,
+        config.max_lease,
+        config.max_requests_per_host,
+    )
 
 
 def _is_behind(interface: str, host: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from ipaddress import IPv6Network, ip_network
 
 from alg.config import Config
 from alg.dialogs.dialog import CallTimeouts
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from nat_table.behavior import Behavior, Filtering, Mode6
 from nat_table.prefix import ROUTED, PrefixTranslation
 from rules.capture import has_native_queue, has_transparent_proxy
@@ -17,10 +18,10 @@ from rules.interfaces import (
     external_addresses,
     external_addresses6,
     interface_exists,
-    local_ports,
     networks_of,
     own_addresses,
 )
+from rules.listeners import local_ports
 from rules.mode6 import Prefixes, detect_mode6, translated_prefixes
 from rules.ruleset import render_ruleset
 from rules.settings import Settings
@@ -58,7 +59,7 @@ def kernel_settings(config: Config) -> Settings:
             "SIP over TCP and IPv6 passes as it is, because lo has no IPv6: "
             "sysctl net.ipv6.conf.lo.disable_ipv6=0"
         )
-    return Settings(
+    settings = Settings(
         internal_interfaces=config.internal,
         external_interface=config.external,
         external_addresses=config.addresses or _own_one(config, addresses),
@@ -67,17 +68,25 @@ def kernel_settings(config: Config) -> Settings:
         prefixes6=prefixes if mode6 is Mode6.NPTV6 else None,
         has_other_npt=mode6 is Mode6.NPTV6 and found is not None,
         has_loopback6=has_loopback6,
-        sip_ports=config.sip_ports,
         pool=config.pool,
         queue_number=config.queue_number,
         uplink=config.uplink,
         is_fail_open=config.on_failure == "pass",
+        relay_port=_relay_port(config),
+    )
+    return changed_settings(settings, config)
+
+
+def changed_settings(settings: Settings, config: Config) -> Settings:
+    """Returns what the kernel side must know, with all of it that may change while it runs."""
+    return replace(
+        settings,
+        sip_ports=config.sip_ports,
+        tls_ports=config.tls_ports,
         signalling_filter=Filtering(config.signalling_filter),
         media_filter=Filtering(config.media_filter),
         servers=config.servers,
         routed=config.routed,
-        relay_port=_relay_port(config),
-        tls_ports=config.tls_ports,
         flood_rate=config.max_packets_per_source,
     )
 

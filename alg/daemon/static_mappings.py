@@ -25,9 +25,13 @@ class StaticMappings:
     """The leases of the administrator, which have no end."""
 
     def __init__(self, wanted: Sequence[StaticMapping], leases: Leases) -> None:
-        self._wanted = {each.socket: each for each in wanted}
         self._leases = leases
         self._missing: set[StaticMapping] = set()
+        self.configure(wanted)
+
+    def configure(self, wanted: Sequence[StaticMapping]) -> None:
+        """Takes what the configuration has; `begin` makes it so."""
+        self._wanted = {each.socket: each for each in wanted}
 
     def begin(self) -> None:
         """Drops what an earlier configuration had, and makes what this one has."""
@@ -35,12 +39,15 @@ class StaticMappings:
         for lease in self._leases.all(Source.STATIC):
             binding = lease.binding
             if not _is_made(self._wanted.get((binding.transport, binding.internal)), lease):
-                self._leases.end(lease, moment)
+                try:
+                    self._leases.end(lease, moment)
+                except Refused as refusal:
+                    log.warning("static mapping of %s stays: %s", binding.internal, refusal)
         self._make()
 
     async def keep(self) -> None:
         """Makes what is missing, for as long as it runs."""
-        while self._wanted:
+        while True:
             await asyncio.sleep(INTERVAL)
             self._make()
 

@@ -119,6 +119,16 @@ class Upkeep:
             for _ in self._ledger.reconcile():
                 pass
 
+    async def configure(self, config: Config) -> None:
+        """Goes by another configuration, and puts right what the kernel has of the former one."""
+        self._config = config
+        if config.install_accept == "auto":
+            self.accept()
+        else:
+            self._acceptance.remove()
+        if self._ledger.is_behind:
+            await self.reconcile()
+
     def stop(self) -> None:
         """Saves what is left to be saved, and takes our rules out of other programs' chains.
 
@@ -162,6 +172,10 @@ class Upkeep:
         events = self._watch.events()
         self._sides.forget()
         lost = LinkChanged(self._config.external, is_up=False)
+        ours = (self._config.external, *self._config.internal)
+        for event in events:
+            if isinstance(event, LinkChanged) and event.interface in ours:
+                log.warning("%s is %s", event.interface, "up" if event.is_up else "down or gone")
         here = (lost, replace(lost, is_up=True), AddressesChanged(lost.interface), Overrun())
         try:
             if any(event in (lost, DefaultRouteChanged()) for event in events):
@@ -200,7 +214,7 @@ class Upkeep:
         """Lets go of what has expired, some at a time."""
         moment = now()
         while (due := self._gateway.next_timer()) is not None and due <= moment:
-            self._ledger.push(self._gateway.handle_timer(moment), "the end of mappings")
+            self._ledger.push(self._gateway.handle_timer(moment), "expired")
             await asyncio.sleep(0)
 
     def save_soon(self) -> None:
@@ -264,7 +278,7 @@ class Upkeep:
             log.warning("whether media flows is not known, so all calls are kept: %s", refusal)
             flowing = None
         moment = now()
-        self._ledger.push(self._gateway.keep_calls(flowing, moment), "calls that go on")
+        self._ledger.push(self._gateway.keep_calls(flowing, moment), "prolonged")
         self._orphans = [each for each in self._orphans if self._table.pinholes(each)]
         for binding in self._orphans:
             if flowing is None or binding.internal in flowing:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alg.io.control import ControlServer, RequestRefused
+from alg.io.control import ControlServer, Handler, RequestRefused
 
 Row = Mapping[str, object]
 Serve = Callable[[Iterable[Row]], str]
@@ -48,7 +48,9 @@ def serve(tmp_path: Path, asked: list[dict[str, object]]) -> Iterator[Serve]:
 
     def start(rows: Iterable[Row]) -> str:
         path = str(tmp_path / "control.sock")
-        servers.append(ControlServer(path, {"show": lambda request: rows, "map": answer}))
+        asked_for = dict.fromkeys(("show", "why", "trace"), lambda request: rows)
+        handlers: dict[str, Handler] = {**asked_for, "map": answer}
+        servers.append(ControlServer(path, handlers))
         asyncio.run_coroutine_threadsafe(servers[0].start(), loop).result(5)
         return path
 

@@ -7,8 +7,7 @@
     assert play.mappings() == {"10.0.0.20:5060": "203.0.113.1:5060"}
 
 `outbound` and `inbound` hand a datagram to the gateway at `play.now` and confirm its outcome, as
-the daemon does when the kernel has taken the changes. `wait` moves time and runs the timers that
-fall due on the way. Messages are given as bytes, or as text for `sip`.
+the daemon does. `wait` moves time and runs timers. Messages are bytes, or text for `sip`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from dataclasses import replace
 from ipaddress import IPv6Network
 
 from alg.datagram import Datagram, Side
-from alg.gateway import Gateway, GatewaySettings
+from alg.gateway import Gateway
+from alg.gateway_settings import GatewaySettings
 from alg.verdict import Outcome, Verdict
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, Owner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import assume, given
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.sip.span import apply_edits
 from alg.verdict import Outcome, Reason
 from nat_table.endpoint import Endpoint

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from hypothesis import HealthCheck, assume, given, settings
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.sip.message import parse_message
 from alg.sip.span import Edit, apply_edits
 from alg.verdict import Outcome, Reason, Verdict

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -57,7 +57,7 @@ class FakeDaemon(ModuleType):
         self.fault: str | None = None
         self.seen: Config | None = None
 
-    def run_daemon(self, config: Config) -> int:
+    def run_daemon(self, config: Config, reread: Callable[[], Config]) -> int:
         self.ruleset_text(config)
         return 0
 

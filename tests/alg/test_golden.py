@@ -40,7 +40,7 @@ from pathlib import Path
 import pytest
 
 from alg.datagram import Side
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.sip.span import apply_edits
 from alg.verdict import Outcome, Reason
 from nat_table.changes import Change, Closed, Opened

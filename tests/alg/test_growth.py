@@ -10,7 +10,7 @@ import gc
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.verdict import Reason
 from tests.alg.playbook import EXTERNAL, PHONE, Playbook, invite, register, request, response, sdp
 

@@ -14,7 +14,8 @@ from alg.daemon.ledger import Ledger
 from alg.daemon.packet_path import PacketPath
 from alg.daemon.settings import table_behavior
 from alg.datagram import Datagram, Side
-from alg.gateway import Gateway, GatewaySettings
+from alg.gateway import Gateway
+from alg.gateway_settings import GatewaySettings
 from alg.packet import decode_packet
 from alg.sip.span import apply_edits
 from alg.verdict import Outcome, Reason

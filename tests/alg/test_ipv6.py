@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.sip.span import apply_edits
 from alg.verdict import Reason, Verdict
 from nat_table.endpoint import Endpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.verdict import Reason
 from nat_table.endpoint import Endpoint
 from nat_table.refusal import QuotaExceeded

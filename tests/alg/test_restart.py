@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from nat_table.snapshot import snapshot
 from tests.alg.playbook import EXTERNAL, PHONE, SERVER, Playbook, invite, register, response, sdp
 from tests.alg.test_golden import FILES, Flow, Step, parse_steps

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.sip.message import parse_message
 from alg.verdict import Reason, Verdict
 from nat_table.behavior import Behavior

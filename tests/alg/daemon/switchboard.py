@@ -7,7 +7,8 @@ from ipaddress import IPv4Network
 
 from alg.daemon.connections import Connections, RelayedConnection
 from alg.daemon.ledger import Ledger
-from alg.gateway import Gateway, GatewaySettings
+from alg.gateway import Gateway
+from alg.gateway_settings import GatewaySettings
 from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
@@ -39,9 +40,8 @@ class Switchboard:
                 external_addresses=(EXTERNAL,),
             )
         )
-        self.connections = Connections(
-            self.gateway, Ledger(self.table, self.kernel), settings, Aliases()
-        )
+        self.ledger = Ledger(self.table, self.kernel)
+        self.connections = Connections(self.gateway, self.ledger, settings, Aliases())
 
     def connect(self, caller: Endpoint, called: Endpoint) -> RelayedConnection:
         """Returns what becomes of a connection that must not be refused."""

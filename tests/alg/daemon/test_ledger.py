@@ -145,3 +145,16 @@ def test_what_turns_into_signalling_is_logged_and_stored(
 def test_bytes_that_are_no_row_are_refused(row: bytes) -> None:
     with pytest.raises(ValueError):
         decode_row(row)
+
+
+@pytest.mark.parametrize(("kind", "is_told"), [(Kind.RTP, True), (Kind.SIP, False)])
+def test_who_watches_media_is_told_when_some_has_ended(kind: Kind, is_told: bool) -> None:
+    router = Router()
+    binding = router.table.bind(
+        Transport.UDP, PHONE, kind, OWNER, now=0.0, expires_at=60.0, remotes=(REGISTRAR,)
+    )
+    router.ledger.commit(router.table.take_changes())
+    assert not router.ledger.media_closed.is_set()
+    router.table.close(binding, OWNER, 1.0)
+    router.ledger.commit(router.table.take_changes())
+    assert router.ledger.media_closed.is_set() is is_told

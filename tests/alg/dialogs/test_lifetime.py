@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from tests.alg.dialogs.test_calls import ANSWER, AUDIO, call_in, call_out, hang_up, media, offer
 from tests.alg.playbook import EXTERNAL, PHONE, Playbook, invite, request, response
 

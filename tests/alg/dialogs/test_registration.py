@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from alg.dialogs.registration import Registrations
+from alg.sip.name_addr import MAX_ADDR_SPEC
 from alg.verdict import Outcome
 from tests.alg.playbook import PHONE, PHONE_2, Playbook, register, request, response
 
@@ -199,3 +202,26 @@ def test_nothing_is_remembered_after_everything_ended() -> None:
     play.wait(5000)
     assert play.gateway.registration_count == 0
     assert play.rows() == []
+
+
+def test_who_is_registered_is_known_and_a_name_of_any_length_is_cut() -> None:
+    play = Playbook()
+    asked = register().replace(b"To: <sip:", b"To: <sip:" + b"a" * 60_000)
+    answer = response(play.outbound(asked).payload, 200, contact=f"{OUR_CONTACT};expires=60")
+    play.inbound(answer)
+    [(_, registration)] = play.gateway.state.registrations.all()
+    assert registration.user == "sip:" + "a" * (MAX_ADDR_SPEC - 4)
+
+
+def test_a_registration_that_an_earlier_release_has_stored_is_taken_back() -> None:
+    play = Playbook()
+    grant(play, f"{OUR_CONTACT};expires=1800")
+    registrations = play.gateway.state.registrations
+    [(_, row)] = registrations.take_rows(has_all=True)
+    assert row is not None
+    key, stored = msgspec.msgpack.decode(row, type=tuple[msgspec.Raw, dict[str, msgspec.Raw]])
+    del stored["user"]
+    earlier = Registrations(32.0, 10)
+    earlier.put_row(msgspec.msgpack.encode((key, stored)), lambda binding: binding, play.now)
+    [(_, registration)] = earlier.all()
+    assert registration.granted and registration.user == ""

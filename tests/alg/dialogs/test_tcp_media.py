@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.verdict import Outcome, Reason
 from nat_table.endpoint import Endpoint, Transport
 from tests.alg.playbook import EXTERNAL, PHONE, SERVER, Playbook, invite, request, response, sdp

@@ -1,0 +1,1 @@
+complete --command sipnat --no-files --arguments "(env _SIPNAT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) sipnat)" --condition "env _SIPNAT_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) sipnat"
