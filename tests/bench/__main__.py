@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("rewrite", "table", "loaded")
+BENCHMARKS = ("rewrite", "table", "loaded", "listing", "observe")
 
 
 def main() -> int:

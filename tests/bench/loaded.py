@@ -19,7 +19,7 @@ from alg.daemon.packet_path import PacketPath
 from alg.daemon.process import ROW_VERSION
 from alg.datagram import Side
 from alg.gateway import Gateway as Engine
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.io.store import Store, boot_id
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable

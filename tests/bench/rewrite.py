@@ -11,7 +11,8 @@ import statistics
 import time
 
 from alg.datagram import Datagram, Side
-from alg.gateway import Gateway, GatewaySettings
+from alg.gateway import Gateway
+from alg.gateway_settings import GatewaySettings
 from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 
-from alg.gateway import GatewaySettings
+from alg.gateway_settings import GatewaySettings
 from alg.packet import NotUdp, Truncated, decode_packet, encode_packet
 from alg.port_manager import natpmp, pcp
 from alg.port_manager.pcp_server import MAX_PORT_SET

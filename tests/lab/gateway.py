@@ -50,10 +50,17 @@ class Gateway(Closable):
         return self
 
     def configure(self, **keys: object) -> None:
-        """Writes another configuration, for the next start; `static` is a list of tables."""
+        """Writes another configuration, for the next start.
+
+        A mapping becomes a table; `static` is a list of tables.
+        """
         static = keys.pop("static", ())
         assert isinstance(static, Sequence)
         tables = [f"[[static]]\n{_toml(table)}" for table in static]
+        for key, table in list(keys.items()):
+            if isinstance(table, Mapping):
+                tables.append(f"[{key}]\n{_toml(table)}")
+                del keys[key]
         self._config.write_text("".join((_toml({"store": self.store, **keys}), *tables)))
 
     def start(self, timeout: float = 15.0) -> None:
@@ -121,7 +128,11 @@ class Gateway(Closable):
 
     def show(self, *arguments: str) -> str:
         """Returns what `sipnat show ...` prints."""
-        return self._router.run(SIPNAT, "show", *arguments, "--control", self.control)
+        return self.ask("show", *arguments)
+
+    def ask(self, *arguments: str) -> str:
+        """Returns what a command prints that asks this gateway; raises RuntimeError if it fails."""
+        return self._router.run(SIPNAT, *arguments, "--control", self.control)
 
     def _end(self, number: signal.Signals, timeout: float) -> int:
         process = self._process

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rules.backend import KernelBackend
+from tests.lab.doctor import Doctor
 from tests.lab.gateway import Gateway
 from tests.lab.namespace import exit_on_signals
 from tests.lab.network import (
@@ -120,6 +121,14 @@ def bind(network: Network) -> Iterator[Bind]:
             return made[address, port]
 
         yield bind
+
+
+@pytest.fixture
+def doctor(network: Network) -> Iterator[Doctor]:
+    """Yields a doctor on a router that has a way to the Internet, and nothing wrong."""
+    network.router.run("ip", "route", "add", "default", "via", SERVER)
+    with Doctor(network.router) as doctor:
+        yield doctor
 
 
 @pytest.fixture

@@ -197,6 +197,24 @@ def test_without_root_it_is_refused_in_one_sentence(network: Network) -> None:
         check_refused(network, [*as_nobody, *refused.arguments()], "root")
 
 
+def test_another_user_who_asks_is_told_who_may(network: Network) -> None:
+    as_nobody = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]
+    readable = subprocess.run([*as_nobody, SIPNAT, "version"], capture_output=True, check=False)
+    if readable.returncode:
+        pytest.skip("the checkout is not readable by other users")
+    with Gateway(network.router) as gateway:
+        asked = subprocess.run(
+            [*as_nobody, SIPNAT, "show", "calls", "--control", gateway.control],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert asked.stderr == (
+        f"sipnat: only root and the group of {gateway.control} may ask the gateway: try with sudo\n"
+    )
+
+
 def test_starting_twice_in_turn_leaves_one_set_of_rules(network: Network) -> None:
     rulesets = []
     for _ in range(2):

@@ -109,6 +109,8 @@ def test_a93_an_external_interface_that_goes_and_comes_back_is_survived(
     assert talk.flows_on()
     assert set(talk.near.sources) == {SERVER_MEDIA_1}
     assert set(talk.far.sources) == {talk.external}
+    said = [line for line in gateway.log if " wan0 is " in line]
+    assert said == ["sipnat: wan0 is down or gone", "sipnat: wan0 is up"]
 
     called, answer = site.call_in(site.phone_2, sdp=site.server.offer(media=SERVER_MEDIA_2))
     check_audio(site.talk(site.phone_2, answer, SERVER_MEDIA_2))

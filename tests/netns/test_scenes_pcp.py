@@ -18,6 +18,7 @@ from tests.lab.gateway import Gateway
 from tests.lab.network import (
     EXTERNAL,
     EXTERNAL6,
+    EXTERNAL_INTERFACE,
     INTERNAL_INTERFACE,
     LAN_ROUTED6,
     LAN_ROUTER,
@@ -43,6 +44,9 @@ from tests.netns.pcp_client import (
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(60)]
 
 NEW_EXTERNAL = "203.0.113.2"
+WITHIN_PORTS = (
+    f'oifname "{EXTERNAL_INTERFACE}" ip saddr {PHONE_1} udp sport 4000 masquerade to :20000-30000'
+)
 ARRIVAL = 0.5
 DROPPING = """
 table inet filter {
@@ -120,9 +124,11 @@ def test_what_listens_for_connections_is_connected_to(network: Network, client: 
 
 
 def test_peer_keeps_the_port_that_the_flow_has(
-    client: PcpClient, gateway: Gateway, peers: dict[str, Peer]
+    network: Network, client: PcpClient, gateway: Gateway, peers: dict[str, Peer]
 ) -> None:
     phone, server = peers[PHONE_1], peers[SERVER]
+    # Left to itself, masquerade may draw a port that is not one of `ports`.
+    network.router.run("nft", "insert rule ip home_router postrouting", WITHIN_PORTS)
     peers[PHONE_2].send(b"first", SERVER, 5060)
     taken = server.expect(b"first")
     phone.send(b"mine", SERVER, 5060)
