@@ -25,8 +25,7 @@ class Sight(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(NamedTuple):
     """One message, and what became of it.
 
     `time` is when it came, in seconds since boot; `took` until its verdict and `commit` in the

@@ -72,7 +72,7 @@ def encode_occurrence(occurrence: Occurrence) -> bytes:
 
 
 def decode_record(encoded: bytes) -> Passage | Occurrence:
-    """Decodes what was encoded, with the changes that open, refresh and close."""
+    """Decodes what was encoded, with those changes that open, close, and cut short."""
     record = _decode(encoded)
     changes = tuple(map(_change, record.changes))
     if isinstance(record, _Change):
@@ -104,15 +104,29 @@ def _encode(record: _Message | _Change) -> bytes:
 
 
 def _kept(changes: tuple[Change, ...]) -> list[_Kept]:
+    """Returns what opens and closes mappings, or leaves them less time than they had.
+
+    Nearly every message refreshes something, which is most of what there is to keep and tells
+    nothing; but what is opened or cut short is followed to the end of the message.
+    """
     kept: list[_Kept] = []
+    followed: set[Binding] = set()
     for change in changes:
         if isinstance(change, Opened):
+            followed.add(change.binding)
             kept.append(("opened", change.binding, (change.pinhole,)))
         elif isinstance(change, Refreshed):
-            kept.append(("refreshed", change.binding, (change.before, change.after)))
+            if change.binding in followed or _is_cut_short(change):
+                followed.add(change.binding)
+                kept.append(("refreshed", change.binding, (change.before, change.after)))
         elif isinstance(change, Closed):
             kept.append(("closed", change.binding, change.pinholes))
     return kept
+
+
+def _is_cut_short(change: Refreshed) -> bool:
+    before, after = change.before, change.after
+    return before is not None and after is not None and after.expires_at < before.expires_at
 
 
 def _change(kept: _Kept) -> Change:

@@ -79,7 +79,7 @@ def test_a_call_id_that_is_not_utf_8_is_found_by_what_rows_call_it() -> None:
     assert payload != passage.datagram.payload
     datagram = replace(passage.datagram, payload=payload)
     outcome = replace(passage.outcome, edits=())
-    ring.see(replace(passage, datagram=datagram, outcome=outcome))
+    ring.see(passage._replace(datagram=datagram, outcome=outcome))
     (row,) = tell(ring, internal="10.0.0.20")
     assert row["call_id"] == "\ufffdone\ufffd-two"
     assert [each["number"] for each in tell(ring, call_id=row["call_id"])] == [row["number"]]

@@ -29,7 +29,7 @@ async def take(feed: Feed, count: int) -> list[Event]:
 
 def test_events_come_in_their_order_a_few_at_a_time() -> None:
     feed = Feed(Wanted())
-    passages = [replace(MESSAGE, time=float(number)) for number in range(2 * BATCH)]
+    passages = [MESSAGE._replace(time=float(number)) for number in range(2 * BATCH)]
     for passage in passages:
         feed.see(passage)
     assert asyncio.run(take(feed, len(passages))) == passages
@@ -48,7 +48,7 @@ def test_what_has_no_room_is_lost_and_counted_once() -> None:
 
 def test_large_messages_fill_a_feed_too() -> None:
     feed = Feed(Wanted())
-    large = replace(MESSAGE, datagram=replace(MESSAGE.datagram, payload=bytes(MAX_BYTES // 4)))
+    large = MESSAGE._replace(datagram=replace(MESSAGE.datagram, payload=bytes(MAX_BYTES // 4)))
     for _ in range(10):
         feed.see(large)
     assert feed.take_lost() == 6
@@ -100,4 +100,4 @@ def test_a_phone_is_wanted_by_its_address_or_endpoint(text: str, is_any: bool) -
 
 def test_keepalives_are_never_wanted() -> None:
     outcome = replace(MESSAGE.outcome, reason=Reason.KEEPALIVE, changes=())
-    assert not Wanted()(replace(MESSAGE, outcome=outcome))
+    assert not Wanted()(MESSAGE._replace(outcome=outcome))

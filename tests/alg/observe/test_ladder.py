@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -157,7 +156,7 @@ def test_a_hairpin_comes_back_to_the_other_phone() -> None:
 def test_a_dropped_message_stops_at_the_gateway() -> None:
     (passage, *_) = call().passages
     drop = Outcome(Verdict.DROPPED, Reason.COMMIT_FAILED, b"", detail="no memory")
-    row = passage_row(replace(passage, outcome=drop), 0.0, 1, is_full=False)
+    row = passage_row(passage._replace(outcome=drop), 0.0, 1, is_full=False)
     shown = text_of(draw_ladder("call", parse_entries([row])))
     assert "|--------INVITE-------->|-dropped-x|" in shown
     assert "dropped: the kernel refused a mapping" in shown

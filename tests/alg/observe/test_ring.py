@@ -96,7 +96,7 @@ def test_keepalives_that_change_nothing_are_left_out() -> None:
     passage = Passage(1.0, 0.0, 0.0, Datagram(PHONE, SERVER, payload), outcome, None, None)
     ring.see(passage)
     assert len(ring) == 0
-    ring.see(replace(passage, outcome=replace(outcome, reason=Reason.NOT_SIP)))
+    ring.see(passage._replace(outcome=replace(outcome, reason=Reason.NOT_SIP)))
     assert len(ring) == 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -98,7 +97,7 @@ def test_the_refused_offer_is_given_up_and_then_expires() -> None:
 def test_what_is_dropped_has_not_left() -> None:
     (passage, *_) = call().passages
     drop = Outcome(Verdict.DROPPED, Reason.COMMIT_FAILED, b"", detail="no memory")
-    row = passage_row(replace(passage, outcome=drop), 0.0, 1, is_full=True)
+    row = passage_row(passage._replace(outcome=drop), 0.0, 1, is_full=True)
     assert (row["left_source"], row["left_destination"], row["after"]) == (None, None, None)
     text = "\n".join(line.text for line in narrate(parse_entries([row])))
     assert "dropped: the kernel refused a mapping, so it must come again (no memory)" in text
