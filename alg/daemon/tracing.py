@@ -18,6 +18,9 @@ from alg.observe.story import occurrence_row, passage_row
 from alg.observe.wanted import Wanted
 from nat_table.endpoint import Endpoint
 
+MAX_CLIENTS = 5
+"""So that forgotten traces leave some of the control socket's streams to `drain` and `why`."""
+
 
 class Tracing:
     """Answers with rows of what passes from now on, for as long as the client listens."""
@@ -26,6 +29,7 @@ class Tracing:
         self._config = config
         self._observers = observers
         self._ring = ring
+        self._clients = 0
 
     def follow(self, request: Request) -> AsyncIterator[Row]:
         """Returns the rows; raises RequestRefused.
@@ -48,11 +52,14 @@ class Tracing:
     async def _rows(
         self, wanted: Wanted, count: int | None, *, is_full: bool, has_recent: bool
     ) -> AsyncIterator[Row]:
+        if self._clients >= MAX_CLIENTS:
+            raise RequestRefused(f"{MAX_CLIENTS} clients trace already")
         feed, number = Feed(wanted), 0
         remembered = self._ring.search("", wanted) if has_recent else iter(())
         # A search is of what there is when it begins; from then on it is the feed's.
         first = next(remembered, [])
         self._observers.add(feed)
+        self._clients += 1
         try:
             yield {
                 "event": "watching",
@@ -74,6 +81,7 @@ class Tracing:
                     yield {"event": "lost", "count": lost}
         finally:
             self._observers.remove(feed)
+            self._clients -= 1
 
 
 async def _batches(remembered: Iterable[list[Found]], feed: Feed) -> AsyncIterator[list[Event]]:

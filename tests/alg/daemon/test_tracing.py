@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any, cast
 
 import pytest
 
 from alg.config import Config
-from alg.daemon.tracing import Tracing
+from alg.daemon.tracing import MAX_CLIENTS, Tracing
 from alg.io.control import RequestRefused
 from alg.observe.feed import MAX_WAITING
 from alg.observe.observers import Observers
@@ -110,6 +110,23 @@ def test_nobody_watches_before_and_after() -> None:
 
     asyncio.run(scenario())
     assert not gate.observers
+
+
+def test_a_client_too_many_is_refused_until_another_ends() -> None:
+    gate = Gate()
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            traces = [gate.follow() for _ in range(MAX_CLIENTS)]
+            for each in traces:
+                await anext(await stack.enter_async_context(aclosing(each)))
+            with pytest.raises(RequestRefused, match="clients trace already"):
+                await anext(gate.follow())
+            await traces[0].aclose()
+            async with aclosing(gate.follow()) as another:
+                assert (await anext(another))["event"] == "watching"
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
