@@ -67,6 +67,7 @@ class AliasedBackend:
         self.reconfigure = backend.reconfigure
         self.flowing = backend.flowing
         self.traffic = backend.traffic
+        self.is_sending = backend.is_sending
         self.counters = backend.counters
         self.inspect = backend.inspect
         self.cut_flows = backend.cut_flows

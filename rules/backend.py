@@ -98,6 +98,12 @@ class Backend(Protocol):
         sockets that a client has asked for (`rules.traffic`). May be called from any thread.
         """
 
+    def is_sending(self, internal: Endpoint, remote: Endpoint) -> bool:
+        """Tells whether a host sends UDP to a remote from another port than this one.
+
+        Raises KernelRefused; may be called from another thread, as `traffic`.
+        """
+
     def refused(self) -> list[Refusal]:
         """Returns whom filtering has refused for the first time in ten minutes; at most 1024."""
 
@@ -293,6 +299,10 @@ class KernelBackend:
     def traffic(self) -> dict[Socket, Traffic]:
         """Returns what the live flows of internal sockets have carried; raises KernelRefused."""
         return self._meter.read()
+
+    def is_sending(self, internal: Endpoint, remote: Endpoint) -> bool:
+        """Tells whether a host sends UDP to a remote from another port than this one."""
+        return self._meter.is_sending(internal, remote)
 
     def refused(self) -> list[Refusal]:
         """Returns whom filtering has refused since the last call, and not before."""

@@ -30,8 +30,9 @@ class MemoryBackend:
         """Set it to have every commit refused."""
 
         self.flows: set[Endpoint] = set()
-        self.carried: dict[Socket, Traffic] = {}
         """What `flowing` answers."""
+        self.carried: dict[Socket, Traffic] = {}
+        self.senders: set[tuple[str, Endpoint]] = set()
 
     def install(self) -> None:
         """Starts capturing."""
@@ -72,6 +73,10 @@ class MemoryBackend:
     def traffic(self) -> dict[Socket, Traffic]:
         """Returns what the test has put into `carried`."""
         return dict(self.carried)
+
+    def is_sending(self, internal: Endpoint, remote: Endpoint) -> bool:
+        """Tells what the test has put into `senders`: a host, and to whom it sends."""
+        return (internal.address, remote) in self.senders
 
     def refused(self) -> list[Refusal]:
         """Returns nothing: no packet comes here."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from threading import Lock
 from typing import NamedTuple
 
-from nat_table.endpoint import Socket, Transport
-from rules.conntrack import Conntrack
-from rules.elements import unpack_endpoint
+from nat_table.endpoint import Endpoint, Socket, Transport
+from rules.conntrack import Conntrack, End, Side
+from rules.elements import pack_endpoint, unpack_endpoint
 from rules.netlink import parse_attributes
 
 _COUNTERS_ORIGINAL, _COUNTERS_REPLY = 9, 10
@@ -75,6 +75,17 @@ class TrafficMeter:
             (Transport(protocol), unpack_endpoint(endpoint)): traffic
             for (protocol, endpoint), traffic in found.items()
         }
+
+    def is_sending(self, internal: Endpoint, remote: Endpoint) -> bool:
+        """Tells whether a host sends UDP to a remote from another port; raises KernelRefused.
+
+        Such a flow has no mapping and no mark.
+        """
+        known = pack_endpoint(internal)
+        with self._lock:
+            flows = self._conntrack.find(End(Side.ORIGINAL_DESTINATION, Transport.UDP, remote))
+        sources = [flow.original_source for flow in flows]
+        return any(each != known and each[:-4] == known[:-4] for each in sources)
 
 
 _NONE = Traffic(0, 0, 0, 0)

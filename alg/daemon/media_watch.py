@@ -21,7 +21,7 @@ from alg.dialogs.summary import CallSummary, summarise
 from alg.io.clock import now
 from alg.io.control import Request
 from alg.observe.call_rows import CallRow, call_row
-from alg.observe.media_activity import MediaActivity, has_ended_since
+from alg.observe.media_activity import Accused, MediaActivity, has_ended_since
 from nat_table.endpoint import Socket
 from rules.accounting import is_counting, start_counting
 from rules.backend import Backend
@@ -36,6 +36,8 @@ REST = 10.0
 """How many times as long as a look the pause after it is at least."""
 
 CALLS_PER_STEP = 100
+MAX_ASKED = 8
+"""For each the kernel looks through all flows: what is more is not asked about in this look."""
 
 
 class MediaWatch:
@@ -154,7 +156,20 @@ class MediaWatch:
                 await asyncio.sleep(0)
         for each in self._calls.ended:
             activity.see_ended(each)
+        for accused in activity.accused[:MAX_ASKED]:
+            if await asyncio.to_thread(self._is_sending, accused):
+                activity.excuse(accused)
         activity.finish()
+
+    def _is_sending(self, accused: Accused) -> bool:
+        """Whether a phone that is not heard sends from another port than it has signalled."""
+        try:
+            return any(
+                self._backend.is_sending(accused.internal, remote)
+                for remote in accused.remotes[:MAX_ASKED]
+            )
+        except KernelRefused:
+            return False
 
     def _still_counts(self) -> bool:
         """Tells whether the kernel counts, and says so where somebody has changed that.

@@ -9,6 +9,9 @@ text and the like rest for other reasons, so only audio is listened to. A phone 
 suppresses silence, goes on with RTCP; one that does not, and pauses, is waited for twice as long as
 it has paused before. A stream is a suspect if one side is silent and the other is not: where both
 are, nobody may have anything to say, or media goes another way.
+
+A phone that is accused may send from another port than it has signalled (RFC 4961 is not for all):
+that flow has no mapping, so whoever can look for it is asked before the sample ends.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import NamedTuple
 from alg.dialogs.call import CallKey
 from alg.dialogs.summary import CallPhase, CallSummary, StreamSummary
 from nat_table.binding import Binding
-from nat_table.endpoint import Socket, Transport
+from nat_table.endpoint import Endpoint, Socket, Transport
 
 PATIENCE = 8.0
 MAX_PATIENCE = 60.0
@@ -58,18 +61,27 @@ class Silence(NamedTuple):
 _TALK = Silence()
 
 
+class Accused(NamedTuple):
+    """A phone that is not heard though its remotes are, and where it should send from."""
+
+    internal: Endpoint
+    remotes: tuple[Endpoint, ...]
+    listener: _Listener
+
+
 class MediaActivity:
     """What every media mapping has carried, and which streams are silent.
 
     A sample is `begin`, `see` for every call that stands, `see_ended` for every one that is still
-    shown, `finish`. `suspects` is the number of streams where one side is silent, `total` what all
-    mappings have carried.
+    shown, `excuse` for those of the `accused` who send otherwise, `finish`. `suspects` is the
+    number of streams where one side is silent, `total` what all mappings have carried.
     """
 
     def __init__(self) -> None:
         self.suspects = 0
         self.total = Carried()
         self.sampled_at = -math.inf
+        self.accused: list[Accused] = []
         self._sockets: dict[Binding, _SocketActivity] = {}
         self._streams: dict[tuple[CallKey, Binding], _Listener] = {}
         self._traffic: Mapping[Socket, Counts] = {}
@@ -83,6 +95,7 @@ class MediaActivity:
         """Begins a sample: what the live flows of each socket have carried."""
         self._traffic, self._before, self._now = traffic, self._now, now
         self._seen, self._heard, self._followed = {}, {}, set()
+        self.accused = []
 
     def see(self, call: CallSummary) -> None:
         """Takes in a call that stands."""
@@ -90,7 +103,7 @@ class MediaActivity:
             for binding in (*stream.rtp, *stream.rtcp):
                 self._follow(binding)
             if call.phase is CallPhase.UP and _is_expected(stream):
-                self._listen(call.key, stream)
+                self._listen(call, stream)
 
     def see_ended(self, call: CallSummary) -> None:
         """Takes in a call that has ended; what it has carried since the last sample still counts.
@@ -104,6 +117,10 @@ class MediaActivity:
                 self._follow(binding)
             elif activity is not None:
                 self._seen.setdefault(binding, activity)
+
+    def excuse(self, accused: Accused) -> None:
+        """Takes note that a phone is heard by other means."""
+        accused.listener.hear_phone(self._now)
 
     def finish(self) -> None:
         """Ends a sample: forgets what was not seen in it."""
@@ -142,8 +159,9 @@ class MediaActivity:
         self.total = self.total.plus(gained)
         self._followed.add(socket)
 
-    def _listen(self, key: CallKey, stream: StreamSummary) -> None:
-        place = key, stream.rtp[0]
+    def _listen(self, call: CallSummary, stream: StreamSummary) -> None:
+        rtp = stream.rtp[0]
+        place = call.key, rtp
         listener = self._heard[place] = self._streams.get(place) or _Listener(self._now)
         sockets = [self._seen[binding] for binding in (*stream.rtp, *stream.rtcp)]
         listener.follow(
@@ -151,6 +169,8 @@ class MediaActivity:
             max(each.received_at for each in sockets),
             self._now,
         )
+        if listener.silence.phone is not None and listener.silence.remote is None:
+            self.accused.append(Accused(rtp.internal, call.remotes.get(rtp, ()), listener))
 
 
 def has_ended_since(call: CallSummary, moment: float) -> bool:
@@ -202,6 +222,11 @@ class _Listener:
     def follow(self, sent_at: float, received_at: float, now: float) -> None:
         """Takes in when each side was last heard."""
         self.silence = Silence(self.phone.hear(sent_at, now), self.remote.hear(received_at, now))
+
+    def hear_phone(self, now: float) -> None:
+        """Takes in that the phone is heard now."""
+        self.phone.heard_at = now
+        self.silence = self.silence._replace(phone=None)
 
 
 @dataclass(slots=True)

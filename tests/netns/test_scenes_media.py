@@ -185,6 +185,16 @@ def test_a57_two_phones_whose_audio_stays_inside_are_not_accused(
     assert [each["state"] for each in calls(gateway)] == ["up", "up"]
 
 
+def test_a50_a_phone_that_sends_from_another_port_is_not_accused(
+    site: Site, network: Network, gateway: Gateway
+) -> None:
+    with talking(site) as talk:
+        talk.near.stop()
+        with RtpStream(network.lan, Endpoint(PHONE_1, 4100)) as other:
+            other.send_to(SERVER_MEDIA_1)
+            assert stays_quiet(gateway)
+
+
 def test_early_media_from_one_side_is_in_order(site: Site, gateway: Gateway) -> None:
     phone, server = site.phone_1, site.server
     sent = phone.send("INVITE", server.address_of_record, sdp=phone.offer())

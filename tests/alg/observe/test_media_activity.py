@@ -139,6 +139,26 @@ def test_the_side_that_does_not_send_is_named_within_twelve_seconds(
     assert samples.silence() == TALK and samples.activity.suspects == 0
 
 
+def test_a50_an_accused_phone_that_is_heard_otherwise_has_its_time_again() -> None:
+    samples = Samples()
+    talk(samples)
+    for _ in range(2):
+        samples.flow(RTP, received=200)
+        samples.take()
+    assert samples.silence().phone is not None and samples.activity.suspects == 1
+    (accused,) = samples.activity.accused
+    assert accused.internal == RTP.internal
+    samples.activity.excuse(accused)
+    samples.activity.finish()
+    assert samples.silence() == TALK and samples.activity.suspects == 0
+    samples.flow(RTP, received=200)
+    samples.take()
+    assert samples.activity.accused == [] and samples.silence() == TALK
+    samples.flow(RTP, received=200)
+    samples.take()
+    assert samples.silence().phone is not None
+
+
 def test_two_silent_sides_are_no_suspect() -> None:
     samples = Samples()
     for _ in range(5):
