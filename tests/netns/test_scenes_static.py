@@ -24,6 +24,7 @@ from tests.lab.network import (
 )
 from tests.lab.site import PROXY, Site
 from tests.lab.stun import StunServer, probe
+from tests.netns.masqueraded import masqueraded
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
@@ -91,22 +92,18 @@ def test_a_static_mapping_that_cannot_be_is_one_warning_and_calls_go_on(
 def test_A17_the_mapping_that_stun_shows_is_the_one_that_sip_uses(
     network: Network, gateway: Gateway
 ) -> None:
-    # The second phone on a port is masqueraded to one that only the kernel knows.
     with (
         StunServer(network.wan, REMOTE_1) as stun,
         SipAgent(network.wan, "server", SERVER) as server,
-        network.lan.udp_socket(PHONE_1, 5060) as first,
     ):
-        assert probe(first, stun.endpoint) == Endpoint(EXTERNAL, 5060)
-        with network.lan.udp_socket(PHONE_2, 5060) as second:
-            seen = probe(second, stun.endpoint)
-        assert seen.port != 5060
-        with SipAgent(network.lan, "phone2", PHONE_2, proxy=PROXY) as phone:
+        with masqueraded(network, stun) as (_, port, seen):
+            pass
+        with SipAgent(network.lan, "phone1", PHONE_1, port, proxy=PROXY) as phone:
             phone.register()
             request = server.expect("REGISTER")
             assert request.source == uri_endpoint(request["Contact"]) == seen
-        with network.lan.udp_socket(PHONE_2, 5060) as second:
-            assert probe(second, stun.endpoint) == seen
+        with network.lan.udp_socket(PHONE_1, port) as again:
+            assert probe(again, stun.endpoint) == seen
         assert [row["external"] for row in gateway.show_mappings()] == [str(seen)]
 
 
