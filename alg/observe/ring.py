@@ -44,11 +44,6 @@ class Ring:
     def __len__(self) -> int:
         return len(self._records)
 
-    @property
-    def begins_at(self) -> float | None:
-        """The time of the oldest record, in seconds since boot; None where there is none."""
-        return decode_record(self._records[0]).time if self._records else None
-
     def resize(self, room: int) -> None:
         """Keeps no more than fit into another room."""
         self.room = room
