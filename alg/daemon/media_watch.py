@@ -37,7 +37,7 @@ REST = 10.0
 
 CALLS_PER_STEP = 100
 MAX_ASKED = 8
-"""For each the kernel looks through all flows: what is more is not asked about in this look."""
+"""For each the kernel looks through all flows: the others have their turn in the next looks."""
 
 
 class MediaWatch:
@@ -157,8 +157,8 @@ class MediaWatch:
         for each in self._calls.ended:
             activity.see_ended(each)
         for accused in activity.accused[:MAX_ASKED]:
-            if await asyncio.to_thread(self._is_sending, accused):
-                activity.excuse(accused)
+            is_heard = await asyncio.to_thread(self._is_sending, accused)
+            activity.judge(accused, is_heard=is_heard)
         activity.finish()
 
     def _is_sending(self, accused: Accused) -> bool:

@@ -11,7 +11,8 @@ it has paused before. A stream is a suspect if one side is silent and the other 
 are, nobody may have anything to say, or media goes another way.
 
 A phone that is accused may send from another port than it has signalled (RFC 4961 is not for all):
-that flow has no mapping, so whoever can look for it is asked before the sample ends.
+that flow has no mapping, so whoever can look for it is asked before the sample ends. Each is asked
+about in turn, and none is named silent before.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class MediaActivity:
     """What every media mapping has carried, and which streams are silent.
 
     A sample is `begin`, `see` for every call that stands, `see_ended` for every one that is still
-    shown, `excuse` for those of the `accused` who send otherwise, `finish`. `suspects` is the
+    shown, `judge` for as many of the `accused` as can be looked for, `finish`. `suspects` is the
     number of streams where one side is silent, `total` what all mappings have carried.
     """
 
@@ -81,7 +82,7 @@ class MediaActivity:
         self.suspects = 0
         self.total = Carried()
         self.sampled_at = -math.inf
-        self.accused: list[Accused] = []
+        self._accused: list[Accused] = []
         self._sockets: dict[Binding, _SocketActivity] = {}
         self._streams: dict[tuple[CallKey, Binding], _Listener] = {}
         self._traffic: Mapping[Socket, Counts] = {}
@@ -95,7 +96,7 @@ class MediaActivity:
         """Begins a sample: what the live flows of each socket have carried."""
         self._traffic, self._before, self._now = traffic, self._now, now
         self._seen, self._heard, self._followed = {}, {}, set()
-        self.accused = []
+        self._accused = []
 
     def see(self, call: CallSummary) -> None:
         """Takes in a call that stands."""
@@ -118,12 +119,19 @@ class MediaActivity:
             elif activity is not None:
                 self._seen.setdefault(binding, activity)
 
-    def excuse(self, accused: Accused) -> None:
-        """Takes note that a phone is heard by other means."""
-        accused.listener.hear_phone(self._now)
+    @property
+    def accused(self) -> list[Accused]:
+        """The phones that seem silent, first whom nobody has looked for, or not for longest."""
+        return sorted(self._accused, key=lambda each: each.listener.judged_at)
+
+    def judge(self, accused: Accused, *, is_heard: bool) -> None:
+        """Takes note whether a phone is heard by other means."""
+        accused.listener.judge_phone(self._now, is_heard=is_heard)
 
     def finish(self) -> None:
-        """Ends a sample: forgets what was not seen in it."""
+        """Ends a sample: forgets what was not seen in it, and names nobody unjudged."""
+        for accused in self._accused:
+            accused.listener.presume_phone()
         self._sockets, self._streams = self._seen, self._heard
         self._outside = {(binding.transport, binding.external) for binding in self._sockets}
         self.suspects = sum(each.silence.is_one_way for each in self._streams.values())
@@ -170,7 +178,7 @@ class MediaActivity:
             self._now,
         )
         if listener.silence.phone is not None and listener.silence.remote is None:
-            self.accused.append(Accused(rtp.internal, call.remotes.get(rtp, ()), listener))
+            self._accused.append(Accused(rtp.internal, call.remotes.get(rtp, ()), listener))
 
 
 def has_ended_since(call: CallSummary, moment: float) -> bool:
@@ -209,12 +217,16 @@ class _SocketActivity:
 
 @dataclass(slots=True)
 class _Listener:
-    """Both sides of a stream that should carry media since `since`."""
+    """Both sides of a stream that should carry media since `since`.
+
+    `judged_at` is when the phone was last looked for in the silence that it is in.
+    """
 
     since: float
     phone: _Ear = field(init=False)
     remote: _Ear = field(init=False)
     silence: Silence = _TALK
+    judged_at: float = -math.inf
 
     def __post_init__(self) -> None:
         self.phone, self.remote = _Ear(self.since), _Ear(self.since)
@@ -222,11 +234,21 @@ class _Listener:
     def follow(self, sent_at: float, received_at: float, now: float) -> None:
         """Takes in when each side was last heard."""
         self.silence = Silence(self.phone.hear(sent_at, now), self.remote.hear(received_at, now))
+        if self.silence.phone is None:
+            self.judged_at = -math.inf
 
-    def hear_phone(self, now: float) -> None:
-        """Takes in that the phone is heard now."""
-        self.phone.heard_at = now
-        self.silence = self.silence._replace(phone=None)
+    def judge_phone(self, now: float, *, is_heard: bool) -> None:
+        """Takes in that the phone is heard now, or indeed is not."""
+        if is_heard:
+            self.phone.heard_at = now
+            self.silence = self.silence._replace(phone=None)
+        else:
+            self.judged_at = now
+
+    def presume_phone(self) -> None:
+        """Does not call a phone silent that was not judged in this silence."""
+        if self.judged_at == -math.inf:
+            self.silence = self.silence._replace(phone=None)
 
 
 @dataclass(slots=True)

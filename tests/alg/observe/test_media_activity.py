@@ -38,11 +38,16 @@ def call(
 
 @dataclass
 class Samples:
-    """Samples every four seconds; `flows` are what the kernel has counted so far."""
+    """Samples every four seconds; `flows` are what the kernel has counted so far.
+
+    In each as many of the accused are looked for as `looks`: `elsewhere` are who send otherwise.
+    """
 
     activity: MediaActivity = field(default_factory=MediaActivity)
     flows: dict[Socket, Counts] = field(default_factory=dict)
     now: float = 1000.0
+    looks: int = 8
+    elsewhere: set[Endpoint] = field(default_factory=set)
 
     def flow(self, binding: Binding, *, sent: int = 0, received: int = 0) -> None:
         """Lets packets of 200 bytes flow."""
@@ -63,6 +68,9 @@ class Samples:
             self.activity.see(each)
         if ended is not None:
             self.activity.see_ended(ended)
+        for accused in self.activity.accused[: self.looks]:
+            is_heard = accused.internal in self.elsewhere
+            self.activity.judge(accused, is_heard=is_heard)
         self.activity.finish()
 
     def silence(self, stream: StreamSummary = AUDIO) -> Silence:
@@ -140,23 +148,52 @@ def test_the_side_that_does_not_send_is_named_within_twelve_seconds(
 
 
 def test_a50_an_accused_phone_that_is_heard_otherwise_has_its_time_again() -> None:
-    samples = Samples()
+    samples = Samples(elsewhere={RTP.internal})
     talk(samples)
     for _ in range(2):
         samples.flow(RTP, received=200)
         samples.take()
-    assert samples.silence().phone is not None and samples.activity.suspects == 1
-    (accused,) = samples.activity.accused
-    assert accused.internal == RTP.internal
-    samples.activity.excuse(accused)
-    samples.activity.finish()
+    assert [accused.internal for accused in samples.activity.accused] == [RTP.internal]
     assert samples.silence() == TALK and samples.activity.suspects == 0
+    samples.elsewhere.clear()
     samples.flow(RTP, received=200)
     samples.take()
     assert samples.activity.accused == [] and samples.silence() == TALK
     samples.flow(RTP, received=200)
     samples.take()
     assert samples.silence().phone is not None
+
+
+def test_a50_nobody_is_named_whom_nobody_has_looked_for_and_each_has_a_turn() -> None:
+    streams = [StreamSummary(b"audio", (bind(port),), (), is_two_way=True) for port in range(9)]
+    samples = Samples(looks=2, elsewhere={Endpoint("10.0.0.20", 8)})
+
+    def named() -> list[int]:
+        return [i for i, stream in enumerate(streams) if samples.silence(stream).phone is not None]
+
+    def sample() -> None:
+        for stream in streams:
+            samples.flow(stream.rtp[0], received=200)
+        samples.take(call(*streams))
+
+    for _ in range(3):
+        sample()
+    assert named() == [0, 1]
+    for _ in range(3):
+        sample()
+    assert named() == [*range(8)]
+    for _ in range(20):
+        sample()
+        assert named() == [*range(8)]
+    samples.elsewhere.add(Endpoint("10.0.0.20", 3))
+    for _ in range(4):
+        sample()
+    assert 3 not in named()
+    samples.flow(streams[0].rtp[0], sent=200)
+    samples.looks = 0
+    for _ in range(20):
+        sample()
+    assert 0 not in named() and 1 in named()
 
 
 def test_two_silent_sides_are_no_suspect() -> None:
