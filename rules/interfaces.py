@@ -22,8 +22,9 @@ _TO, _FROM, _OUT_BY = 1, 2, 4  # RTA_DST, RTA_SRC, RTA_OIF
 _MESSAGE = struct.Struct("=IHHII")
 _ROUTE = struct.Struct("=8BI")
 _ATTRIBUTE = struct.Struct("=HH")
-_GET_MTU = 0x8921  # SIOCGIFMTU (netdevice(7))
-_INTERFACE_MTU = struct.Struct("=16si20x")
+_GET_FLAGS, _GET_MTU = 0x8913, 0x8921  # SIOCGIFFLAGS, SIOCGIFMTU (netdevice(7))
+_INTERFACE_FLAGS, _INTERFACE_MTU = struct.Struct("=16sH22x"), struct.Struct("=16si20x")
+_UP, _RUNNING = 0x01, 0x40  # linux/if.h
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARDING6 = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 _TEMPORARY, _DUPLICATE, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # linux/if_addr.h
@@ -46,6 +47,17 @@ def interface_exists(name: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def link_fault(name: str) -> str | None:
+    """Returns in a sentence what keeps an interface from carrying packets, None if nothing does."""
+    try:
+        _, flags = _ask(_GET_FLAGS, _INTERFACE_FLAGS, name)
+    except OSError:
+        return f"there is no interface {name}"
+    if not flags & _UP:
+        return f"interface {name} is down"
+    return None if flags & _RUNNING else f"interface {name} has no carrier"
 
 
 def external_addresses(name: str) -> tuple[str, ...]:
@@ -180,11 +192,15 @@ def is_forwarding6() -> bool:
 
 def mtu_of(index: int) -> int:
     """Returns the MTU of the interface with this index, in bytes; raises OSError."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as asking:
-        request = _INTERFACE_MTU.pack(socket.if_indextoname(index).encode(), 0)
-        answer = fcntl.ioctl(asking, _GET_MTU, request)
-    mtu: int = _INTERFACE_MTU.unpack(answer)[1]
+    mtu: int
+    _, mtu = _ask(_GET_MTU, _INTERFACE_MTU, socket.if_indextoname(index))
     return mtu
+
+
+def _ask(what: int, form: struct.Struct, name: str) -> tuple[Any, ...]:
+    """Returns what the kernel answers about an interface, by ioctl; raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        return form.unpack(fcntl.ioctl(asking, what, form.pack(name.encode(), 0)))
 
 
 def _own_address(message: Any) -> str:

@@ -110,6 +110,9 @@ def _status_line(row: Row) -> str:
     states = [
         word for key, word in (("draining", "draining"), ("is_behind", "behind")) if row.get(key)
     ]
+    faults = row.get("faults")
+    if isinstance(faults, list):
+        states += [printable(str(fault)) for fault in faults]
     counts = [f"{key} {_word(row, key)}" for key in ("calls", "registrations", "mappings")]
     return (
         f"sipnat {_word(row, 'version')} up {duration(row.get('uptime'))}, "

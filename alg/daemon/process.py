@@ -144,7 +144,7 @@ async def _serve(
         most = config.max_connections
         views = Views(gateway, connections, backend, ledger, upstream, grants, most)
         observation = Observation(config, gateway, ledger, backend, connections)
-        steering = Steering(gateway, ledger, connections)
+        steering = Steering(gateway, ledger, connections, config.external, config.internal)
         views.add("calls", View(observation.media.rows, ("internal", "call_id")))
         handlers = {"show": views.show, "map": requests.map, **observation.handlers}
         handlers |= steering.handlers

@@ -12,7 +12,7 @@ tried again before long.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TypedDict
 
 from alg.daemon.connections import Connections
@@ -27,18 +27,23 @@ from nat_table.binding import Binding, Pinhole
 from nat_table.changes import Change, Closed
 from nat_table.endpoint import Endpoint, Transport, parse_endpoint
 from nat_table.snapshot import mapping_row
+from rules.interfaces import InterfaceMissing, NoAddress, external_addresses, link_fault
 
 DRAIN_INTERVAL = 1.0
 _TRANSPORTS = {transport.label: transport for transport in Transport}
 
 
 class StatusRow(TypedDict):
-    """How the gateway is; these names never change."""
+    """How the gateway is; these names never change.
+
+    `faults` are sentences: what keeps packets from passing, though the gateway itself is well.
+    """
 
     version: str
     uptime: float
     draining: bool
     is_behind: bool
+    faults: list[str]
     calls: int
     registrations: int
     connections: int
@@ -48,14 +53,23 @@ class StatusRow(TypedDict):
 class Steering:
     """Answers at the control socket; `handlers` are the commands.
 
-    `relay` is what ends connections, None where there is none; `has_forgotten` is called when what
-    clients have asked for is gone.
+    `external` and `internal` are the names of the interfaces. `relay` is what ends connections,
+    None where there is none; `has_forgotten` is called when what clients have asked for is gone.
     """
 
-    def __init__(self, gateway: Gateway, ledger: Ledger, connections: Connections) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        ledger: Ledger,
+        connections: Connections,
+        external: str,
+        internal: Sequence[str],
+    ) -> None:
         self._gateway = gateway
         self._ledger = ledger
         self._connections = connections
+        self._external = external
+        self._internal = internal
         self._began = now()
         self.relay: Relay | None = None
         self.has_forgotten: Callable[[], None] = lambda: None
@@ -75,12 +89,23 @@ class Steering:
                 "uptime": round(now() - self._began, 1),
                 "draining": gateway.is_draining,
                 "is_behind": self._ledger.is_behind,
+                "faults": list(self._faults()),
                 "calls": gateway.open_call_count,
                 "registrations": gateway.registration_count,
                 "connections": len(self._connections),
                 "mappings": len(gateway.table),
             }
         ]
+
+    def _faults(self) -> Iterator[str]:
+        for name in (self._external, *self._internal):
+            if fault := link_fault(name):
+                yield fault
+            elif name == self._external:
+                try:
+                    external_addresses(name)
+                except (InterfaceMissing, NoAddress) as error:
+                    yield str(error)
 
     async def drop(self, request: Request) -> list[Row]:
         """Ends what is named, and returns what that was; raises RequestRefused."""

@@ -24,6 +24,7 @@ STATUS: dict[str, object] = {
     "uptime": 754.2,
     "draining": False,
     "is_behind": False,
+    "faults": [],
     "calls": 2,
     "registrations": 20,
     "connections": 0,
@@ -84,6 +85,8 @@ def test_status_is_one_line_or_one_row(gateway: FakeGateway) -> None:
     assert json.loads(gateway.run("status", "--json").stdout) == [STATUS]
     gateway.rows = [STATUS | {"draining": True, "is_behind": True}]
     assert "draining and behind: " in gateway.run("status").stdout
+    gateway.rows = [STATUS | {"faults": ["interface wan0 is down\x1b[2J"]}]
+    assert ", interface wan0 is down\\x1b[2J: calls" in gateway.run("status").stdout
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from tests.lab.agents import SipAgent, Timeout, wait_until
 from tests.lab.gateway import SIPNAT, Gateway
 from tests.lab.message import Message
-from tests.lab.network import PHONE_1, PHONE_2, Network
+from tests.lab.network import EXTERNAL_INTERFACE, INTERNAL_INTERFACE, PHONE_1, PHONE_2, Network
 from tests.lab.site import SERVER_MEDIA_1, SERVER_MEDIA_2, Conversation, Site
 from tests.netns.calls import check_audio, media_internals
 from tests.netns.kernel import conntrack
@@ -56,12 +56,31 @@ def test_status_tells_in_a_line_how_the_gateway_is(site: Site, gateway: Gateway)
         "mappings": 3,
         "draining": False,
     }
-    assert not row["is_behind"] and row["uptime"] > 0 and row["version"]
+    assert not row["is_behind"] and row["uptime"] > 0 and row["version"] and not row["faults"]
     line = gateway.ask("status")
     assert re.fullmatch(
         r"sipnat \S+ up \d+s, in service: calls 1, registrations 1, mappings 3\n", line
     )
     assert len(line) <= 80
+
+
+def test_status_names_interfaces_that_carry_nothing(gateway: Gateway, network: Network) -> None:
+    network.router.run("ip", "link", "set", INTERNAL_INTERFACE, "down")
+    network.wan.run("ip", "link", "set", "eth0", "down")
+    expected = [
+        f"interface {EXTERNAL_INTERFACE} has no carrier",
+        f"interface {INTERNAL_INTERFACE} is down",
+    ]
+    assert wait_until(lambda: status(gateway)["faults"] == expected, 5.0)
+    assert " and ".join(expected) in gateway.ask("status")
+    network.wan.run("ip", "link", "set", "eth0", "up")
+    network.router.run("ip", "address", "flush", "dev", EXTERNAL_INTERFACE)
+    network.router.run("ip", "link", "delete", INTERNAL_INTERFACE)
+    expected = [
+        f"interface {EXTERNAL_INTERFACE} has no IPv4 address",
+        f"there is no interface {INTERNAL_INTERFACE}",
+    ]
+    assert wait_until(lambda: status(gateway)["faults"] == expected, 5.0)
 
 
 def test_a_dropped_call_loses_its_audio_at_once_and_the_other_goes_on(

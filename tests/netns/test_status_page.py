@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.gateway import Gateway
-from tests.lab.network import PHONE_1, SERVER
+from tests.lab.network import EXTERNAL_INTERFACE, PHONE_1, SERVER, Network
 from tests.lab.site import SERVER_MEDIA_1, Site
 from tests.netns.browser import LISTEN, Browser
 
@@ -181,6 +181,18 @@ def test_it_fits_a_narrow_screen_light_or_dark(
         browser.screenshot(str(tmp_path / f"{scheme}.png"))
         backgrounds.add(browser.run("getComputedStyle(document.body.parentNode).backgroundColor"))
     assert len(backgrounds) == 2
+
+
+def test_an_interface_that_carries_nothing_is_named(
+    network: Network, gateway: Gateway, browser: Browser
+) -> None:
+    browser.open("/")
+    browser.wait(lambda: "in service" in browser.text("#state"))
+    network.wan.run("ip", "link", "set", "eth0", "down")
+    fault = f"interface {EXTERNAL_INTERFACE} has no carrier"
+    browser.wait(lambda: browser.text("#state") == fault)
+    browser.open("/#health")
+    browser.wait(lambda: fault in browser.text("#view"))
 
 
 def test_a_gateway_that_goes_away_is_said_so(

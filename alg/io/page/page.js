@@ -213,6 +213,7 @@ function showState(className, text) {
 
 function showStatus(row) {
   if (row.is_behind) showState("bad", "kernel behind");
+  else if (row.faults?.length) showState("bad", row.faults.join(", "));
   else if (row.draining) showState("warn", "draining");
   else showState("good", "in service");
   const figures = [
@@ -262,6 +263,7 @@ function health([status, limits, kernel, upstream]) {
 function fact([key, value]) {
   const name = key.replaceAll("_", " ");
   if (typeof value === "boolean") return [name, value ? "yes" : "no"];
+  if (Array.isArray(value)) return [name, value.join(", ") || "–"];
   if (typeof value === "object" && value !== null) {
     return [name, Object.entries(value).map(([k, v]) => `${k} ${v}`).join(", ") || "–"];
   }

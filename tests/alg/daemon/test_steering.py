@@ -20,7 +20,7 @@ def test_clients_are_told_of_a_flush_that_nobody_waits_for() -> None:
     call_out(play)
     ledger = Ledger(play.table, MemoryBackend(Settings(("lan0",), "wan0", (EXTERNAL,))))
     connections = Connections(play.gateway, ledger, GatewaySettings((EXTERNAL,)), Aliases())
-    steering, told = Steering(play.gateway, ledger, connections), []
+    steering, told = Steering(play.gateway, ledger, connections, "wan0", ("lan0",)), []
     steering.has_forgotten = lambda: told.append(True)
 
     async def ask_and_go() -> None:
