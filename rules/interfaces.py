@@ -6,7 +6,7 @@ import fcntl
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -35,29 +35,32 @@ _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 class InterfaceMissing(Exception):
     """There is no such interface; the message is one sentence."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no interface {name}")
+
 
 class NoAddress(Exception):
     """The interface has no global IPv4 address; the message is one sentence."""
 
 
-def interface_exists(name: str) -> bool:
-    """Tells whether there is an interface of this name."""
+def index_of(name: str) -> int:
+    """Returns the index of an interface; raises InterfaceMissing."""
     try:
-        socket.if_nametoindex(name)
+        return socket.if_nametoindex(name)
     except OSError:
-        return False
-    return True
+        raise InterfaceMissing(name) from None
 
 
-def link_fault(name: str) -> str | None:
-    """Returns in a sentence what keeps an interface from carrying packets, None if nothing does."""
-    try:
-        _, flags = _ask(_GET_FLAGS, _INTERFACE_FLAGS, name)
-    except OSError:
-        return f"there is no interface {name}"
-    if not flags & _UP:
-        return f"interface {name} is down"
-    return None if flags & _RUNNING else f"interface {name} has no carrier"
+def faults(external: str, internal: Iterable[str]) -> Iterator[str]:
+    """Yields in a sentence each what keeps the interfaces from carrying packets; takes 2 ms."""
+    for name in (external, *internal):
+        try:
+            if fault := _link_fault(name):
+                yield fault
+            elif name == external:
+                external_addresses(name)
+        except (InterfaceMissing, NoAddress) as error:
+            yield str(error)
 
 
 def external_addresses(name: str) -> tuple[str, ...]:
@@ -65,8 +68,7 @@ def external_addresses(name: str) -> tuple[str, ...]:
 
     Raises InterfaceMissing, NoAddress.
     """
-    if not interface_exists(name):
-        raise InterfaceMissing(f"there is no interface {name}")
+    index_of(name)
     addresses = tuple(
         _own_address(message)
         for message in _addresses(name, socket.AF_INET)
@@ -101,9 +103,10 @@ def default_gateway(name: str) -> str | None:
     def dump(routes: IPRoute) -> list[Any]:
         return list(routes.get_default_routes(family=socket.AF_INET))
 
-    if not interface_exists(name):
+    try:
+        index = index_of(name)
+    except InterfaceMissing:
         return None
-    index = socket.if_nametoindex(name)
     ways = [each for each in with_routes(dump) if each.get_attr("RTA_OIF") == index]
     ways.sort(key=lambda way: way.get_attr("RTA_PRIORITY") or 0)
     return next((str(hop) for way in ways if (hop := way.get_attr("RTA_GATEWAY"))), None)
@@ -197,6 +200,16 @@ def mtu_of(index: int) -> int:
     return mtu
 
 
+def _link_fault(name: str) -> str | None:
+    try:
+        _, flags = _ask(_GET_FLAGS, _INTERFACE_FLAGS, name)
+    except OSError:
+        raise InterfaceMissing(name) from None
+    if not flags & _UP:
+        return f"interface {name} is down"
+    return None if flags & _RUNNING else f"interface {name} has no carrier"
+
+
 def _ask(what: int, form: struct.Struct, name: str) -> tuple[Any, ...]:
     """Returns what the kernel answers about an interface, by ioctl; raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
@@ -219,8 +232,8 @@ def _addresses(name: str, family: int) -> list[Any]:
     Asked for a family that it does not have, it answers with all others (`ipv6.disable=1`).
     """
     try:
-        index = socket.if_nametoindex(name)
-    except OSError:
+        index = index_of(name)
+    except InterfaceMissing:
         return []
     found = _dump_addresses(family, index=index)
     return [message for message in found if message["family"] == family]

@@ -17,7 +17,7 @@ from rules.interfaces import (
     NoAddress,
     external_addresses,
     external_addresses6,
-    interface_exists,
+    index_of,
     networks_of,
     own_addresses,
 )
@@ -38,10 +38,9 @@ class StartError(Exception):
 
 def kernel_settings(config: Config) -> Settings:
     """Returns what the kernel side must know; raises StartError where an interface is missing."""
-    for name in config.internal:
-        if not interface_exists(name):
-            raise StartError(f"there is no interface {name}")
     try:
+        for name in config.internal:
+            index_of(name)
         addresses = external_addresses(config.external)
     except (InterfaceMissing, NoAddress) as error:
         raise StartError(str(error)) from error

@@ -12,7 +12,7 @@ tried again before long.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypedDict
 
 from alg.daemon.connections import Connections
@@ -27,7 +27,7 @@ from nat_table.binding import Binding, Pinhole
 from nat_table.changes import Change, Closed
 from nat_table.endpoint import Endpoint, Transport, parse_endpoint
 from nat_table.snapshot import mapping_row
-from rules.interfaces import InterfaceMissing, NoAddress, external_addresses, link_fault
+from rules.interfaces import faults
 
 DRAIN_INTERVAL = 1.0
 _TRANSPORTS = {transport.label: transport for transport in Transport}
@@ -80,32 +80,23 @@ class Steering:
             "drain": self.drain,
         }
 
-    def status(self, request: Request) -> list[StatusRow]:
+    async def status(self, request: Request) -> list[StatusRow]:
         """Returns one row: how the gateway is."""
         gateway = self._gateway
+        found = await asyncio.to_thread(lambda: list(faults(self._external, self._internal)))
         return [
             {
                 "version": version(),
                 "uptime": round(now() - self._began, 1),
                 "draining": gateway.is_draining,
                 "is_behind": self._ledger.is_behind,
-                "faults": list(self._faults()),
+                "faults": found,
                 "calls": gateway.open_call_count,
                 "registrations": gateway.registration_count,
                 "connections": len(self._connections),
                 "mappings": len(gateway.table),
             }
         ]
-
-    def _faults(self) -> Iterator[str]:
-        for name in (self._external, *self._internal):
-            if fault := link_fault(name):
-                yield fault
-            elif name == self._external:
-                try:
-                    external_addresses(name)
-                except (InterfaceMissing, NoAddress) as error:
-                    yield str(error)
 
     async def drop(self, request: Request) -> list[Row]:
         """Ends what is named, and returns what that was; raises RequestRefused."""
@@ -141,7 +132,7 @@ class Steering:
         self._gateway.is_draining = request.get("off") is not True
         is_waiting = request.get("wait") is True
         while True:
-            (row,) = self.status(request)
+            (row,) = await self.status(request)
             yield row
             if not (is_waiting and row["draining"] and row["calls"]):
                 return
