@@ -51,6 +51,8 @@ class Namespace(Closable):
         self.name = f"{PREFIX}{os.getpid()}-{next(_numbers)}-{role}"
         _ip("netns", "add", self.name)
         _open[self.name] = self
+        # A new namespace has what this machine has; a container engine switches it on.
+        self.set_sysctl("net.ipv4.ip_forward", "0")
         self.edit_links(lambda links: links.link("set", index=LOOPBACK, state="up"))
 
     def close(self) -> None:
