@@ -54,6 +54,10 @@ class ControlError(Exception):
         self.code = code
 
 
+class NotRunning(ControlError):
+    """Nobody answers at the control socket."""
+
+
 class ControlInUse(ControlError):
     """Another sipnat answers at the control socket."""
 
@@ -241,7 +245,7 @@ def ask(
                         raise msgspec.ValidationError
                     yield answer.row
         except (FileNotFoundError, ConnectionRefusedError):
-            raise ControlError(f"no sipnat is running: nobody answers at {path}") from None
+            raise NotRunning(f"no sipnat is running: nobody answers at {path}") from None
         except PermissionError:
             raise ControlError(
                 f"only root and the group of {path} may ask the gateway: try with sudo"
@@ -294,8 +298,14 @@ def _claim(path: Path) -> socket.socket:
             path.parent.mkdir(parents=True)
             path.parent.chmod(0o755)
         _remove_stale(path)
-        listener.bind(str(path))
-        path.chmod(0o660)
+        former = os.umask(0o117)  # by its name, another file might be meant by now
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(former)
+        home = path.parent.stat()  # whoever has it can take the socket away after a crash
+        with contextlib.suppress(PermissionError):
+            os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
     except OSError as error:
         listener.close()
         raise ControlError(f"cannot make the control socket {path}: {_reason(error)}") from error

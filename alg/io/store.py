@@ -21,6 +21,7 @@ A row is opaque here: a key and bytes. Nothing but this file knows SQLite; whate
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -267,7 +268,7 @@ class _File:
         if self._lock is not None:
             return
         self._refuse_what_is_not_ours()
-        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = _open(Path(f"{self._path}.lock"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -311,8 +312,8 @@ class _File:
         self.disconnect()
         if self._path.exists() and not self._path.is_file():
             raise _NotOurs("it is not a file")
-        # SQLite gives the files that it adds the mode of this one.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        # SQLite gives the files that it adds the mode and the owner of this one.
+        os.close(_open(self._path))
         self._connection = connection = sqlite3.connect(
             self._path, BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
@@ -333,6 +334,18 @@ class _File:
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm", "-journal"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+
+
+def _open(path: Path) -> int:
+    """Opens a file, or makes it for whoever has the directory: the next run may not be root's."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR)
+    home = path.parent.stat()
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, home.st_uid, home.st_gid)
+    return descriptor
 
 
 def _rows(connection: sqlite3.Connection) -> dict[Key, bytes]:
