@@ -35,6 +35,11 @@ class QueueLoad(NamedTuple):
     undelivered: int
     seen: int
 
+    @property
+    def answered(self) -> int:
+        """Returns how many have had their verdict."""
+        return self.seen - self.waiting - self.undelivered
+
 
 class ConntrackLoad(NamedTuple):
     """How many flows the kernel follows, how many it can, and whether it counts their packets."""

@@ -91,7 +91,7 @@ class Installation:
             run_program("nft", "-f", "-", text=f"add {table}; delete {table}")
         with contextlib.suppress(KernelRefused):
             routing.remove(settings)
-        if self._reserved:
+        with contextlib.suppress(OSError):  # who may not write it has reserved nothing
             reserved_ports.release(self._reserved)
 
     def _reserve_ports(self, settings: Settings) -> None:

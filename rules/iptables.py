@@ -15,6 +15,9 @@ from nat_table.behavior import Mode6
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
+_LOCK = "xtables.lock"
+_WAIT = "--wait=1"  # seconds: packets wait meanwhile, and systemd for the next beat
+
 
 def iptables_programs(settings: Settings) -> tuple[str, ...]:
     """Returns the programs of the families that are looked at."""
@@ -37,10 +40,15 @@ class IptablesChain:
     """Or "ip6tables", whose chains have the same names."""
 
     def tagged(self) -> list[list[str]]:
-        """Returns the arguments of our rules as `iptables -S` prints them; raises ChainMissing."""
+        """Returns the arguments of our rules as `iptables -S` prints them.
+
+        Raises ChainMissing, or ProgramFailed where it is not known because another has the lock.
+        """
         try:
             lines = self._run("-S").splitlines()[1:]
         except ProgramFailed as failure:
+            if _LOCK in str(failure):
+                raise
             raise ChainMissing(str(failure)) from failure
         rules = [shlex.split(line)[2:] for line in lines]
         ours = {("--comment", self.tag), ("-j", self.target)}
@@ -66,4 +74,4 @@ class IptablesChain:
             self._run("-D", *rule)
 
     def _run(self, command: str, *rule: str) -> str:
-        return run_program(self.program, "--wait", "--table", self.table, command, self.name, *rule)
+        return run_program(self.program, _WAIT, "--table", self.table, command, self.name, *rule)

@@ -17,13 +17,16 @@ def reserve(pool: tuple[int, int]) -> frozenset[int]:
     A pool that is reserved to the last port counts as left by an earlier run. Raises OSError.
     """
     reserved, ours = parse_ports(_SYSCTL.read_text()), _ports(pool)
-    _SYSCTL.write_text(render_ports(reserved | ours) + "\n")
-    return ours - reserved or ours
+    if missing := ours - reserved:
+        _SYSCTL.write_text(render_ports(reserved | ours) + "\n")
+    return missing or ours
 
 
 def release(ports: frozenset[int]) -> None:
     """Takes these ports out of the reservation; raises OSError."""
-    _SYSCTL.write_text(render_ports(parse_ports(_SYSCTL.read_text()) - ports) + "\n")
+    reserved = parse_ports(_SYSCTL.read_text())
+    if reserved & ports:
+        _SYSCTL.write_text(render_ports(reserved - ports) + "\n")
 
 
 def parse_ports(text: str) -> frozenset[int]:

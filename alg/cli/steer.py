@@ -14,6 +14,7 @@ from alg.cli.options import ControlSocket, Json
 from alg.cli.tables import print_json, write
 from alg.config import DEFAULT_CONTROL
 from alg.observe.printable import printable
+from alg.observe.standing import standing
 from nat_table.endpoint import parse_endpoint
 
 
@@ -107,17 +108,7 @@ def _write(rows: Sequence[Row], as_json: bool, line: Callable[[Row], str]) -> No
 
 
 def _status_line(row: Row) -> str:
-    states = [
-        word for key, word in (("draining", "draining"), ("is_behind", "behind")) if row.get(key)
-    ]
-    faults = row.get("faults")
-    if isinstance(faults, list):
-        states += [printable(str(fault)) for fault in faults]
-    counts = [f"{key} {_word(row, key)}" for key in ("calls", "registrations", "mappings")]
-    return (
-        f"sipnat {_word(row, 'version')} up {duration(row.get('uptime'))}, "
-        f"{' and '.join(states) or 'in service'}: {', '.join(counts)}"
-    )
+    return f"sipnat {_word(row, 'version')} up {duration(row.get('uptime'))}, {standing(row)}"
 
 
 def _dropped_line(row: Row) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,16 @@ def test_pool_left_by_an_earlier_run_is_ours(sysctl: Path) -> None:
     sysctl.write_text("8080,16384-24575\n")
     reserved_ports.release(reserved_ports.reserve((16384, 24575)))
     assert sysctl.read_text() == "8080\n"
+
+
+def test_what_is_reserved_already_is_not_written_again(
+    sysctl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    sysctl.write_text("8080,16384-24575\n")
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert reserved_ports.reserve((16384, 24575)) == set(range(16384, 24576))
+    with pytest.raises(OSError):
+        reserved_ports.reserve((16384, 24576))
