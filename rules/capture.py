@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
-from rules.iptables import IptablesChain, iptables_programs
+from rules.iptables import ChainMissing, IptablesChain, iptables_programs
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
@@ -58,7 +58,8 @@ def has_iptables_rule(settings: Settings) -> bool:
 def remove_iptables_rules(settings: Settings) -> None:
     """Removes every NFQUEUE rule of ours, and the mangle table if that leaves it bare."""
     for chain in _chains(settings):
-        chain.clear()
+        with contextlib.suppress(ChainMissing):
+            chain.clear()
         with contextlib.suppress(ProgramFailed):
             _remove_bare_table(_FAMILIES[chain.program])
 
