@@ -2,9 +2,9 @@
 
 An accept in our own table never overrides a drop in another one. So where a known firewall stands,
 one rule goes to the top of a chain that it passes first: accept what carries a mark of ours. What
-the relay takes is addressed to the router then, so it has another chain to pass. All else of that
-firewall is left alone. Its own restart takes our rule away (`ufw reload`, fw4), so
-`install` is called again now and then.
+the relay takes is addressed to the router then, as requests for mappings are, so it has another
+chain to pass. All else of that firewall is left alone. Its own restart takes our rule away (`ufw
+reload`, fw4), so `install` is called again now and then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _TAGGED = re.compile(r'^\s*(.*) comment "(\w+)" # handle (\d+)$', re.MULTILINE)
 _IPTABLES = {"Docker": "DOCKER-USER", "ufw": "ufw-before-forward"}
 _IP6TABLES = {"Docker (IPv6)": "DOCKER-USER", "ufw (IPv6)": "ufw6-before-forward"}
-_NFT = {"OpenWrt fw4": "inet fw4 forward"}
+_NFT = {"OpenWrt fw4": "inet fw4 forward", "firewalld": "inet firewalld filter_FORWARD"}
 _IPTABLES_INPUT = {"ufw (input)": "ufw-before-input"}
 _NFT_INPUT = {
     "OpenWrt fw4 (input)": "inet fw4 input",
@@ -71,7 +71,7 @@ class Acceptance:
                 _log.warning("the rule in %s was not removed: %s", name, failure)
 
     def _is_needed(self, name: str) -> bool:
-        return self._settings.relay_port != 0 or name not in _INPUT
+        return self._settings.has_own_sockets or name not in _INPUT
 
     def _put(self, name: str) -> bool:
         try:

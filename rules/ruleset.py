@@ -36,6 +36,17 @@ table inet sipnat {
     }
 }
 """
+_REQUESTS = """
+table inet sipnat {
+
+    # Requests for mappings, which this machine answers: its firewall may go by the mark.
+    chain requests {
+        type filter hook input priority mangle; policy accept;
+
+        iifname $internal meta l4proto . th dport %s meta mark set meta mark | $relay_mark
+    }
+}
+"""
 _NO_PORT = (0,)  # nft takes no empty set
 _CHAINS = {
     Filtering.ENDPOINT_INDEPENDENT: "endpoint_independent",
@@ -63,10 +74,11 @@ def render_ruleset(settings: Settings, native_queue: bool) -> str:
         "queue_mark": f"{settings.queue_mark:#010x}",
         "open_mark": f"{settings.open_mark:#010x}",
     }
+    if settings.has_own_sockets:
+        variables["relay_mark"] = f"{settings.relay_mark:#010x}"
     if settings.relay_port:
         variables |= {
             "relay_port": str(settings.relay_port),
-            "relay_mark": f"{settings.relay_mark:#010x}",
             "without_relay": "pass" if settings.is_fail_open else "hold",
         }
     if settings.mode6 is not Mode6.OFF:
@@ -75,8 +87,9 @@ def render_ruleset(settings: Settings, native_queue: bool) -> str:
     rules, relay = _read("ruleset.nft"), _read("relay.nft") if settings.relay_port else ""
     limit_rate = _LIMIT_RATE % (settings.flood_rate, settings.flood_rate)
     rules6 = derive_ruleset6(f"{rules}{relay}{limit_rate}", settings)
+    networks, requests = _render_networks(settings), _render_requests(settings)
     capture = render_capture(settings) if native_queue else ""
-    text = f"{defines}\n{rules}{relay}{limit_rate}{rules6}\n{_render_networks(settings)}{capture}"
+    text = f"{defines}\n{rules}{requests}{relay}{limit_rate}{rules6}\n{networks}{capture}"
     return text.replace("inet sipnat", f"inet {settings.table}")
 
 
@@ -106,6 +119,12 @@ def _render_networks(settings: Settings) -> str:
     if settings.mode6 is not Mode6.OFF:
         text += "".join(_render_elements(f"{name}6", _ipv6(named[name])) for name in named)
     return text
+
+
+def _render_requests(settings: Settings) -> str:
+    """Renders the chain of requests for mappings, where any are answered; IPv6 included."""
+    ports = [f"{protocol} . {port}" for protocol, port in settings.request_ports]
+    return _REQUESTS % _render_set(ports) if ports else ""
 
 
 def _ipv4(networks: Iterable[str]) -> list[str]:

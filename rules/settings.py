@@ -8,6 +8,13 @@ from ipaddress import IPv6Network
 from nat_table.behavior import Filtering, Mode6
 
 _MASKS = (0x07000000, 0x38000000, 0x00E00000)
+UPLINKS = range(len(_MASKS))
+"""The numbers that gateways of one network namespace may have."""
+
+
+def table_name(uplink: int) -> str:
+    """Returns the name of an uplink's nft table, which is also the tag of its rules elsewhere."""
+    return f"sipnat{uplink or ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,9 @@ class Settings:
     tls_ports: tuple[int, ...] = (5061,)
     """Where SIP over TLS is counted, and left alone."""
 
+    request_ports: tuple[tuple[str, int], ...] = ()
+    """Where the router answers requests for mappings: protocols and ports."""
+
     flood_rate: int = 1000
     """How many packets of signalling a second one outside address may send."""
 
@@ -88,7 +98,7 @@ class Settings:
     @property
     def table(self) -> str:
         """Returns the name of our nft table, which is also the tag of our rules in others'."""
-        return f"sipnat{self.uplink or ''}"
+        return table_name(self.uplink)
 
     @property
     def fence_address(self) -> str:
@@ -113,9 +123,14 @@ class Settings:
 
     @property
     def relay_mark(self) -> int:
-        """Returns the mark bit of packets that go to the relay's sockets."""
+        """Returns the mark bit of packets for sockets of ours: the relay's, and of requests."""
         above = self.mark_mask & ~self.queue_mark & ~self.open_mark
         return above & -above
+
+    @property
+    def has_own_sockets(self) -> bool:
+        """Whether packets for the router itself are marked, so that its firewall may know them."""
+        return self.relay_port > 0 or bool(self.request_ports)
 
     @property
     def routing_table(self) -> int:

@@ -31,6 +31,10 @@ log = logging.getLogger("sipnat")
 LOOPBACK, LOOPBACK6 = "127.0.0.1", "::1"
 """Where the relay listens."""
 
+PCP_PORTS = (("udp", 5351),)
+UPNP_PORTS = (("udp", 1900), ("tcp", 2869))
+"""Where requests for mappings come: protocols and ports."""
+
 
 class StartError(Exception):
     """The daemon cannot run; the text is one sentence for the user."""
@@ -82,6 +86,7 @@ def changed_settings(settings: Settings, config: Config) -> Settings:
         settings,
         sip_ports=config.sip_ports,
         tls_ports=config.tls_ports,
+        request_ports=(PCP_PORTS if config.pcp else ()) + (UPNP_PORTS if config.upnp else ()),
         signalling_filter=Filtering(config.signalling_filter),
         media_filter=Filtering(config.media_filter),
         servers=config.servers,

@@ -24,6 +24,7 @@ from alg.daemon.ledger import Ledger
 from alg.daemon.packet_path import Sides
 from alg.daemon.requests import MappingRequests
 from alg.daemon.restart import ORPHAN, ORPHAN_TIMEOUT
+from alg.daemon.settings import changed_settings
 from alg.gateway import Gateway
 from alg.io.clock import now
 from alg.io.relay import Relay
@@ -122,6 +123,7 @@ class Upkeep:
     async def configure(self, config: Config) -> None:
         """Goes by another configuration, and puts right what the kernel has of the former one."""
         self._config = config
+        self._acceptance = Acceptance(changed_settings(self._settings, config))
         if config.install_accept == "auto":
             self.accept()
         else:

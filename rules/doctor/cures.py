@@ -12,8 +12,11 @@ from rules.settings import Settings
 Cure = tuple[tuple[str, ...], tuple[str, ...]]
 """Commands, and lines of the configuration."""
 
-_FOR_OTHERS = ("DOCKER-USER", "ufw-before-forward", "ufw6-before-forward")
-"""Chains that a firewall keeps for others, in which its own restart leaves a rule alone."""
+_FOR_OTHERS = {
+    "FORWARD": ("DOCKER-USER", "ufw-before-forward", "ufw6-before-forward"),
+    "INPUT": ("ufw-before-input", "ufw6-before-input"),
+}
+"""Chains that a firewall keeps for others, by the one that calls them."""
 
 _OWNERS = ("fw4", "firewalld")
 
@@ -26,8 +29,8 @@ def of_drop(firewall: Firewall, settings: Settings, chain: Chain, dropped: Seque
     """
     of_others = (
         other
-        for name in _FOR_OTHERS
-        if chain.table == "filter" and chain.name == "FORWARD"
+        for name in _FOR_OTHERS.get(chain.name, ())
+        if chain.table == "filter"
         if (other := firewall.chain(chain.program, chain.table, name, chain.family))
     )
     place = next(of_others, chain)

@@ -85,6 +85,10 @@ class Firewall:
         """Returns a chain, None where there is none of this name."""
         return self._chains.get((program, family, table, name))
 
+    def chains(self) -> Iterator[Chain]:
+        """Yields every chain there is."""
+        yield from self._chains.values()
+
     def rules(self) -> Iterator[tuple[Chain, Rule]]:
         """Yields every rule there is."""
         for chain in self._chains.values():

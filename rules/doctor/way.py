@@ -84,13 +84,11 @@ def check_drops(firewall: Firewall, settings: Settings, probes: list[Probe]) -> 
         yield from _check_hook(check, firewall, hook, passing, cure)
 
 
-def check_requests(firewall: Firewall, probes: list[Probe]) -> Iterator[Finding]:
-    """Looks for chains that drop requests for mappings, which no mark lets through."""
-
-    def cure(chain: Chain, dropped: list[Probe]) -> cures.Cure:
-        asked = (cures.acceptance(chain, each, str(each.destination_port)) for each in dropped)
-        return tuple(asked), ()
-
+def check_requests(
+    firewall: Firewall, settings: Settings, probes: list[Probe]
+) -> Iterator[Finding]:
+    """Looks for chains that drop requests for mappings."""
+    cure = partial(cures.of_drop, firewall, settings)
     yield from _check_hook("input-requests", firewall, "input", probes, cure, warning)
 
 
@@ -147,10 +145,8 @@ def media_and_signalling(
     ]
 
 
-def requests(
-    signalling: Iterable[Probe], own: dict[str, str], ports: dict[int, str]
-) -> list[Probe]:
-    """Returns requests for mappings: `own` is each interface's address, `ports` have protocols."""
+def requests(settings: Settings, signalling: Iterable[Probe], own: dict[str, str]) -> list[Probe]:
+    """Returns requests for mappings; `own` is the router's address on each interface."""
     return [
         replace(
             probe,
@@ -159,11 +155,12 @@ def requests(
             destination_port=port,
             protocol=protocol,
             out_interface="",
-            mark=0,
+            mark=settings.relay_mark,
+            connection_mark=0,
         )
         for probe in signalling
         if probe.in_interface in own and probe.source.version == 4
-        for port, protocol in ports.items()
+        for protocol, port in settings.request_ports
     ]
 
 
@@ -191,10 +188,10 @@ def _both_ways(settings: Settings, name: str, network: Network) -> Iterator[Prob
 
 
 def _relayed(settings: Settings, probes: Iterable[Probe]) -> list[Probe]:
-    """Returns the connections for the relay, as INPUT sees them."""
+    """Returns the connections for the relay, as INPUT sees them: not translated."""
     return [
         replace(
-            probe,
+            _before_nat(probe, settings),
             what=probe.what.replace("SIP", "SIP over TCP"),
             protocol="tcp",
             out_interface="",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -148,7 +150,7 @@ def check_relay_is_reached(network: Network, relay: socket.socket, phone_port: i
     ("text", "table", "names"),
     [
         (FW4, "fw4", ["OpenWrt fw4", "OpenWrt fw4 (input)"]),
-        (FIREWALLD, "firewalld", ["firewalld (input)"]),
+        (FIREWALLD, "firewalld", ["firewalld", "firewalld (input)"]),
     ],
     ids=["fw4", "firewalld"],
 )
@@ -210,3 +212,22 @@ def test_A75_calls_pass_real_ufw_also_after_its_reload(
     check_only_the_mapping_passes(peers, REMOTE_2)
     call(acceptance.remove)
     assert filter_rules(network) == before
+
+
+def test_a_lock_that_somebody_keeps_holds_nothing_up_for_long(
+    network: Network,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lock, iptables = tmp_path / "xtables.lock", tmp_path / "iptables"
+    iptables.symlink_to("/usr/sbin/xtables-legacy-multi")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(lock))
+    network.router.run("iptables", "--new-chain", "DOCKER-USER")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert network.router.call(Acceptance(SETTINGS).install) == []
+    assert "Docker takes no rule that accepts calls" in caplog.text
+    assert "lock" in caplog.text
+    assert network.router.call(Acceptance(SETTINGS).install) == ["Docker"]

@@ -11,11 +11,18 @@ from alg.daemon.diversion import ENOUGH
 from alg.daemon.upkeep import CHECK_INTERVAL
 from nat_table.endpoint import Endpoint
 from tests.lab.gateway import Gateway
-from tests.lab.network import EXTERNAL, INTERNAL_INTERFACE, PHONE_1, SERVER, Network
+from tests.lab.network import (
+    EXTERNAL,
+    INTERNAL_INTERFACE,
+    LAN_ROUTER,
+    PHONE_1,
+    SERVER,
+    Network,
+)
 from tests.lab.site import SERVER_MEDIA_1, Site
 from tests.netns.calls import check_audio, media_is_released
 from tests.netns.connections import accepted, check_passes, check_silent, listening, tcp_socket
-from tests.netns.firewalls import DOCKER, filter_rules
+from tests.netns.firewalls import DOCKER, FW4, filter_rules
 from tests.netns.streams import connect
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
@@ -65,6 +72,17 @@ def test_a75_calls_pass_ufw_with_its_drop_policy(network: Network, ufw: Callable
     assert "deny (routed)" in ufw("status", "verbose")
     with Gateway(network.router, install_accept="auto") as gateway, Site(network) as site:
         check_calls(site, gateway)
+
+
+def test_a75_requests_are_let_in_from_when_they_are_answered(network: Network) -> None:
+    network.router.run("nft", "-f", "-", text=FW4)
+    keys = {"tcp": False, "install_accept": "auto"}
+    with Gateway(network.router, pcp=False, **keys) as gateway:
+        assert "sipnat" not in network.router.run("nft", "list", "chain", "inet", "fw4", "input")
+        gateway.configure(pcp=True, **keys)
+        gateway.ask("reload")
+        asked = network.lan.run("natpmpc", "-g", LAN_ROUTER, "-a", "7000", "4000", "udp", "3600")
+        assert "Mapped public port 7000" in asked
 
 
 def test_a75_without_leave_no_rule_goes_into_another_firewall(network: Network) -> None:

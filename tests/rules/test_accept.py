@@ -29,14 +29,15 @@ FW4 = """table inet fw4 {{
 }}
 """
 LISTINGS = {
-    "iptables --wait --table filter -S DOCKER-USER",
-    "iptables --wait --table filter -S ufw-before-forward",
-    "iptables --wait --table filter -S ufw-before-input",
-    "ip6tables --wait --table filter -S DOCKER-USER",
-    "ip6tables --wait --table filter -S ufw6-before-forward",
-    "ip6tables --wait --table filter -S ufw6-before-input",
+    "iptables --wait=1 --table filter -S DOCKER-USER",
+    "iptables --wait=1 --table filter -S ufw-before-forward",
+    "iptables --wait=1 --table filter -S ufw-before-input",
+    "ip6tables --wait=1 --table filter -S DOCKER-USER",
+    "ip6tables --wait=1 --table filter -S ufw6-before-forward",
+    "ip6tables --wait=1 --table filter -S ufw6-before-input",
     "nft --handle list chain inet fw4 forward",
     "nft --handle list chain inet fw4 input",
+    "nft --handle list chain inet firewalld filter_FORWARD",
     "nft --handle list chain inet firewalld filter_INPUT",
 }
 
@@ -75,23 +76,25 @@ def test_A75_rule_goes_to_the_top_of_every_firewall_there_is(
     )
     assert Acceptance(SETTINGS).install() == ["Docker", "ufw", "OpenWrt fw4"]
     assert programs.told == [
-        f"iptables --wait --table filter -I DOCKER-USER {RULE}",
-        f"iptables --wait --table filter -I ufw-before-forward {RULE}",
+        f"iptables --wait=1 --table filter -I DOCKER-USER {RULE}",
+        f"iptables --wait=1 --table filter -I ufw-before-forward {RULE}",
         f"nft -f - < insert rule inet fw4 forward {NFT_RULE}",
     ]
 
 
-def test_A69_what_the_relay_takes_passes_the_input_chains_too(
+def test_A69_what_the_router_answers_passes_the_input_chains_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     programs = Programs(monkeypatch, ufw_before_input="-N ufw-before-input\n", input=FW4.format(""))
     assert Acceptance(SETTINGS).install() == []
-    relaying = replace(SETTINGS, relay_port=15060)
-    assert Acceptance(relaying).install() == ["ufw (input)", "OpenWrt fw4 (input)"]
-    assert programs.told == [
-        f"iptables --wait --table filter -I ufw-before-input {RULE}",
-        f"nft -f - < insert rule inet fw4 input {NFT_RULE}",
-    ]
+    for keys in ({"relay_port": 15060}, {"request_ports": (("udp", 5351),)}):
+        programs.told.clear()
+        own_sockets = replace(SETTINGS, **keys)
+        assert Acceptance(own_sockets).install() == ["ufw (input)", "OpenWrt fw4 (input)"]
+        assert programs.told == [
+            f"iptables --wait=1 --table filter -I ufw-before-input {RULE}",
+            f"nft -f - < insert rule inet fw4 input {NFT_RULE}",
+        ]
 
 
 def test_where_no_firewall_stands_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +112,7 @@ def test_rule_that_stands_is_left_and_older_ones_go(monkeypatch: pytest.MonkeyPa
     )
     assert Acceptance(SETTINGS).install() == []
     assert programs.told == [
-        f"iptables --wait --table filter -D DOCKER-USER {OLD}",
+        f"iptables --wait=1 --table filter -D DOCKER-USER {OLD}",
         "nft -f - < delete rule inet fw4 forward handle 8",
     ]
 
@@ -122,8 +125,8 @@ def test_rule_for_another_mask_is_replaced(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert Acceptance(SETTINGS).install() == ["ufw", "OpenWrt fw4"]
     assert programs.told == [
-        f"iptables --wait --table filter -I ufw-before-forward {RULE}",
-        f"iptables --wait --table filter -D ufw-before-forward {OLD}",
+        f"iptables --wait=1 --table filter -I ufw-before-forward {RULE}",
+        f"iptables --wait=1 --table filter -D ufw-before-forward {OLD}",
         f"nft -f - < insert rule inet fw4 forward {NFT_RULE}\n"
         "delete rule inet fw4 forward handle 8\ndelete rule inet fw4 forward handle 9",
     ]
@@ -139,8 +142,8 @@ def test_remove_takes_all_tagged_rules_and_no_other(monkeypatch: pytest.MonkeyPa
     )
     Acceptance(SETTINGS).remove()
     assert programs.told == [
-        f"iptables --wait --table filter -D DOCKER-USER {OLD}",
-        f"iptables --wait --table filter -D DOCKER-USER {RULE}",
+        f"iptables --wait=1 --table filter -D DOCKER-USER {OLD}",
+        f"iptables --wait=1 --table filter -D DOCKER-USER {RULE}",
         "nft -f - < delete rule inet fw4 forward handle 8",
     ]
 
@@ -176,8 +179,8 @@ def test_a75_ipv6_has_its_own_chains_where_it_is_looked_at(monkeypatch: pytest.M
     dual = replace(SETTINGS, mode6=Mode6.PINHOLE)
     assert Acceptance(dual).install() == ["Docker", "Docker (IPv6)", "ufw (IPv6)"]
     assert programs.told == [
-        f"iptables --wait --table filter -I DOCKER-USER {RULE}",
-        f"ip6tables --wait --table filter -I DOCKER-USER {RULE}",
-        f"ip6tables --wait --table filter -I ufw6-before-forward {RULE}",
+        f"iptables --wait=1 --table filter -I DOCKER-USER {RULE}",
+        f"ip6tables --wait=1 --table filter -I DOCKER-USER {RULE}",
+        f"ip6tables --wait=1 --table filter -I ufw6-before-forward {RULE}",
     ]
     assert "ufw (IPv6 input)" in Acceptance(replace(dual, relay_port=15060)).install()

@@ -137,6 +137,21 @@ def test_jumps_returns_and_gotos_lead_where_the_kernel_goes() -> None:
     assert verdict(gone) == ACCEPT
 
 
+def test_A75_a_closed_input_of_ufw_has_a_place_for_the_rule() -> None:
+    chains = ":INPUT DROP [0:0]\n:ufw-before-input - [0:0]\n-A INPUT -j ufw-before-input\n"
+    saved = f"*filter\n{chains}COMMIT\n"
+    closed = Firewall(iptables.read_chains(saved, "iptables"))
+    answering = replace(SETTINGS, request_ports=(("udp", 5351), ("tcp", 2869)))
+    signalling = [each for each in PROBES if each.is_signalling]
+    asked = way.requests(answering, signalling, {"lan0": "10.0.0.1"})
+    (found,) = way.check_requests(closed, answering, asked)
+    assert found.level is Level.WARNING and "TCP port 2869 from lan0" in found.text
+    assert found.commands == (
+        "iptables -I ufw-before-input -m mark ! --mark 0x0/0x7000000 -j ACCEPT",
+    )
+    assert found.configuration == ('install_accept = "auto"',)
+
+
 def test_a_queue_of_somebody_else_is_no_drop() -> None:
     assert verdict(firewall("-A FORWARD -j NFQUEUE --queue-num 3", policy="DROP")) == QUEUE
 

@@ -22,6 +22,7 @@ SETTINGS = Settings(
     servers=("198.51.100.7", "198.51.100.0/24"),
     routed=("192.0.2.9/25",),
     relay_port=15060,
+    request_ports=(("udp", 5351), ("tcp", 2869)),
     flood_rate=50,
     queue_number=7,
 )
@@ -66,13 +67,22 @@ def test_A69_every_chain_that_diverts_can_be_taken_away() -> None:
     assert set(whole) - set(without) == {*DIVERTING, "relaying", "arriving", "answering"}
 
 
-def test_the_routers_own_traffic_is_counted_at_the_most() -> None:
+def test_the_routers_own_traffic_is_counted_and_marked_at_the_most() -> None:
     text = render_ruleset(SETTINGS, True)
     hooks = re.findall(r"hook (\w+) priority", text)
     assert set(hooks) == {"prerouting", "forward", "postrouting", "input"}
-    (counting,) = re.findall(r"hook input priority raw; policy accept;\n(.*?)\n    }", text, re.S)
-    verdicts = ("accept", "counter name diverted")
-    assert all(rule.endswith(verdicts) for rule in counting.split("\n") if rule)
+    chains = re.findall(r"hook input priority \w+; policy accept;\n(.*?)\n    }", text, re.S)
+    verdicts = ("accept", "counter name diverted", "meta mark set meta mark | $relay_mark")
+    assert len(chains) == 2
+    assert all(rule.endswith(verdicts) for each in chains for rule in each.split("\n") if rule)
+
+
+def test_requests_are_marked_with_or_without_a_relay_and_only_where_they_are_answered() -> None:
+    without_relay = render_ruleset(replace(SETTINGS, relay_port=0), native_queue=False)
+    assert "th dport { udp . 5351, tcp . 2869 } meta mark set" in without_relay
+    assert "define relay_mark = 0x04000000\n" in without_relay
+    bare = render_ruleset(replace(SETTINGS, relay_port=0, request_ports=()), native_queue=False)
+    assert "hook input" not in bare and "relay_mark" not in bare
 
 
 def test_marks_are_the_three_lowest_bits_of_the_mask() -> None:
