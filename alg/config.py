@@ -54,6 +54,7 @@ Networks = Annotated[
 Switch = Annotated[bool, Meta(description="true or false")]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000, description="a number from 1 to 1000000")]
 
+DEFAULT_CONFIG = "/etc/sipnat/sipnat.toml"
 DEFAULT_CONTROL = "/run/sipnat/control.sock"
 DEFAULT_STORE = "/var/lib/sipnat/state.db"
 

@@ -44,11 +44,18 @@ def load_config(
 
     Raises ConfigError.
     """
-    given = _read(path) if path else {}
+    given = parse_config(path, read_config(path)) if path else {}
+    return check_config(path, given, overrides)
+
+
+def check_config(
+    path: Path | None, given: Mapping[str, object], overrides: Mapping[str, object]
+) -> Config:
+    """Checks what a file says, with the options in its place; raises ConfigError."""
     for key in given:
         if key not in _FIELDS:
             raise ConfigError(f"{path}: unknown key {_shown(key)}, {_suggestion(key, _FIELDS)}")
-    values = given | dict(overrides)
+    values = {**given, **overrides}
     names = {key: f"{path}: {key}" for key in given} | {key: _option(key) for key in overrides}
     for key, value in values.items():
         _check(names[key], key, value)
@@ -64,6 +71,24 @@ def load_config(
     return config
 
 
+def read_config(path: Path) -> str:
+    """Returns the text of a file, its ends of lines as they are; raises ConfigError."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (at byte {error.start})") from error
+
+
+def parse_config(path: Path, text: str) -> dict[str, object]:
+    """Returns what a text says, unchecked; raises ConfigError where it is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+
+
 def reload_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
     """Reads it again while packets wait: what is no file might never be read to its end.
 
@@ -72,17 +97,6 @@ def reload_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
     if path is not None and path.exists() and not path.is_file():
         raise ConfigError(f"{path}: is no regular file, so it is not read again")
     return load_config(path, overrides)
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (at byte {error.start})") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from error
 
 
 def _check(name: str, key: str, value: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ FLOORS = (
     | {"alg.outside", "alg.state", "alg.exchange", "alg.methods", "alg.gateway"}
     | {"alg.gateway_settings", "alg.drop", "alg.new_call"},
     {"alg.io", "alg.observe", "alg.port_manager", "alg.upstream", "alg.config", "alg.config_file"}
-    | {"alg.static_mapping", "alg.version"},
+    | {"alg.static_mapping", "alg.version", "alg.config_text"},
     {"alg.cli", "alg.daemon", "alg.__main__"},
 )
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
@@ -131,3 +132,17 @@ def test_files_are_short_well_named_and_open_with_their_strategy(path: Path) -> 
     assert path.name not in FORBIDDEN_NAMES
     assert len(text.splitlines()) <= LINES_PER_FILE
     assert not text or ast.get_docstring(ast.parse(text)), "a file opens with what it is for"
+
+
+def test_every_file_of_data_is_in_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packed = {
+        path
+        for package, patterns in project["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package).glob(pattern)
+    }
+    data = {path for top in ("alg", "rules", "nat_table") for path in (ROOT / top).rglob("*.*")}
+    read = (".py", ".md")
+    missing = {path for path in data - packed if path.is_file() and path.suffix not in read}
+    assert not {name_of(path) for path in missing if "__pycache__" not in path.parts}

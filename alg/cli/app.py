@@ -1,13 +1,16 @@
 """The tree of commands, and what they share: how to ask the gateway, and how to fail.
 
 Everything that takes long to import is imported by the command that needs it. Exit status: 0 when
-it worked, 1 when it could not, 2 when it was told wrongly, 130 after Ctrl-C.
+it worked, 1 when it could not, 2 when it was told wrongly, 70 when the gateway crashed, 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
@@ -48,6 +51,18 @@ def fail(error: Exception, status: int = 1) -> NoReturn:
     """Ends the command with one sentence."""
     print(f"sipnat: {printable(str(error))}", file=sys.stderr)
     raise typer.Exit(status)
+
+
+@contextmanager
+def warnings_kept_back() -> Iterator[None]:
+    """Has the gateway's code warn of nothing: the command says it in words of its own."""
+    log = logging.getLogger("sipnat")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def write_lines(lines: Iterable[Line]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +10,18 @@ from typing import Annotated
 
 import typer
 
-from alg.cli.app import app, fail, write_lines
+from alg.cli.app import app, fail, warnings_kept_back, write_lines
 from alg.cli.columns import Row
 from alg.cli.options import ConfigFile, Control, External, Internal, Json
 from alg.cli.run import load
 from alg.cli.tables import WIDTH, print_json, write
-from alg.config import DEFAULT_CONTROL, Config
+from alg.config import DEFAULT_CONFIG, DEFAULT_CONTROL, Config
 from alg.observe.printable import Line, printable
 
 _STATUS = {"ok": 0, "skipped": 1, "warning": 1, "error": 2}
 _STYLES = {"ok": "green", "skipped": "yellow", "warning": "yellow", "error": "red"}
 _INDENT = 9
+_SERVICE = Path(DEFAULT_CONFIG)
 
 
 @app.command()
@@ -37,21 +38,21 @@ def doctor(
 ) -> None:
     """Find what would break calls on this router, and print what cures it; changes nothing.
 
-    Without options the running gateway is asked for its configuration. The exit status is 0 where
-    all is well, 1 after warnings or where checks were left out, 2 after errors.
+    Without options the running gateway is asked for its configuration; where none runs, that of
+    the service is read. The exit status is 0 where all is well, 1 after warnings or where checks
+    were left out, 2 after errors.
     """
     settings = _settings(
         config, internal=internal, external=external, control=control, sip_echo=echo
     )
     from alg.daemon.doctor import examine
 
-    # What the daemon would warn of is found by checks.
-    logging.getLogger("sipnat").setLevel(logging.ERROR)
     rows = []
-    for row in examine(settings, _upstream(settings.control_path)):
-        rows.append(row)
-        if not as_json:
-            write_lines(_lines(row))
+    with warnings_kept_back():
+        for row in examine(settings):
+            rows.append(row)
+            if not as_json:
+                write_lines(finding_lines(row))
     if as_json:
         print_json(rows)
     raise typer.Exit(max(_STATUS[row["level"]] for row in rows))
@@ -83,31 +84,27 @@ def serve_echo(
 
 
 def _settings(path: Path | None, **options: object) -> Config:
-    """Returns the configuration of the options, or where they name none that of the gateway."""
+    """Returns the configuration of the options, or where they name none that of the gateway.
+
+    Where no gateway runs yet it is the one that the service would start with.
+    """
     if path is not None or options["internal"] or options["external"]:
         return load(path, **options)
-    from alg.io.control import ControlError, ask
+    from alg.io.control import ControlError, NotRunning, ask
 
     given = {key: value for key, value in options.items() if value}
     try:
         (row,) = ask(str(options["control"] or DEFAULT_CONTROL), {"command": "configuration"})
     except ControlError as error:
+        if isinstance(error, NotRunning) and not options["control"] and _SERVICE.exists():
+            print(f"sipnat: none is running, so {_SERVICE} is read", file=sys.stderr)
+            return load(_SERVICE, **options)
         fail(ValueError(f"{error}; give --internal and --external, or --config"), 2)
     known = {key: value for key, value in row.items() if key in Config.__struct_fields__}
     return load(None, **known | given)
 
 
-def _upstream(control: str) -> Row | None:
-    """Returns what a running gateway knows of the NAT above, None where none tells."""
-    from alg.io.control import ControlError, ask
-
-    try:
-        return next(ask(control, {"command": "show", "what": "upstream"}), None)
-    except ControlError:
-        return None
-
-
-def _lines(row: Row) -> Iterator[Line]:
+def finding_lines(row: Row) -> Iterator[Line]:
     """Yields what is printed of a finding."""
     level = str(row["level"])
     text = printable(f"{row['check']}: {row['text']}")

@@ -26,6 +26,7 @@ _STATUS = (
     ("0", "It worked."),
     ("1", "It could not be done; one sentence on standard error says why."),
     ("2", "An option or the configuration is wrong; one sentence says what is allowed."),
+    ("70", "The gateway crashed; where it did is on standard error."),
     ("130", "Ctrl-C ended it."),
 )
 _FILES = (

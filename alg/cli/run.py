@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import typer
@@ -12,6 +13,9 @@ from alg.cli.tables import write
 from alg.config import Config
 from alg.config_file import ConfigError, load_config, reload_config
 from alg.version import version as installed_version
+
+CRASHED = 70
+"""The exit status after a fault of its own (sysexits(3)): a service begins again at once."""
 
 
 @app.command()
@@ -31,6 +35,9 @@ def run(
         status = run_daemon(settings, lambda: reload_config(config, options))
     except StartError as error:
         fail(error)
+    except Exception:
+        traceback.print_exc()
+        raise typer.Exit(CRASHED) from None
     raise typer.Exit(status)
 
 

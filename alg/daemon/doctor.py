@@ -15,7 +15,9 @@ from typing import TypedDict
 import msgspec
 
 from alg.config import Config
-from alg.daemon.settings import StartError, kernel_settings
+from alg.daemon.claim import is_claimed
+from alg.daemon.settings import PCP_PORTS, UPNP_PORTS, StartError, kernel_settings
+from alg.io.control import ControlError, ask
 from alg.io.echo import ask_echo
 from alg.observe.echo import Echo, differences
 from alg.upstream import upstream as upstreams
@@ -31,7 +33,6 @@ from rules.settings import Settings
 
 _SIP_PORT = 5060
 _MOST_LINES, _LONGEST_LINE = 3, 100
-_PCP_PORT, _SSDP_PORT, _UPNP_PORT = 5351, 1900, 2869
 
 
 class FindingRow(TypedDict):
@@ -44,12 +45,9 @@ class FindingRow(TypedDict):
     configuration: tuple[str, ...]
 
 
-def examine(config: Config, upstream: Mapping[str, object] | None) -> Iterator[FindingRow]:
-    """Yields what every check has found, as soon as it has.
-
-    `upstream` is what a running gateway knows of the NAT above, None where none tells.
-    """
-    for finding in _findings(config, upstream):
+def examine(config: Config) -> Iterator[FindingRow]:
+    """Yields what every check has found, as soon as it has."""
+    for finding in _findings(config, _known_upstream(config.control_path)):
         yield {
             "check": finding.check,
             "level": finding.level.value,
@@ -83,7 +81,7 @@ def _findings(config: Config, upstream: Mapping[str, object] | None) -> Iterator
     yield from host.check_conntrack()
     yield from host.check_route_back(settings, _remotes(config))
     yield from host.check_bridges(settings)
-    is_running = _is_running(settings.table)
+    is_running = is_claimed(settings.table)
     yield from host.check_ports(settings, _wanted_ports(config), is_running=is_running)
     if is_root and not is_running:
         yield host.check_queue(settings)
@@ -117,14 +115,8 @@ def _check_firewall(config: Config, settings: Settings) -> Iterator[Finding]:
     if not has_native_queue():
         yield from way.check_queue_rule(firewall, settings, signalling)
     yield from way.check_offload(firewall, settings, signalling)
-    ports = {port: protocol for protocol, port, _ in _request_ports(config)}
-    yield from way.check_requests(firewall, way.requests(signalling, _routers(settings), ports))
-
-
-def _is_running(table: str) -> bool:
-    """Tells whether a sipnat has the table in this network namespace; anybody may ask."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        return asking.connect_ex(f"\0{table}") == 0
+    requests = way.requests(settings, signalling, _routers(settings))
+    yield from way.check_requests(firewall, settings, requests)
 
 
 def _routers(settings: Settings) -> dict[str, str]:
@@ -160,6 +152,14 @@ def _check_upstream(
         return ok("double-nat", named if public == wire else f"{named}, this router is {wire}")
     cure = f'external_address = "{seen}"' if seen else 'stun_servers = ["stun.example.com:3478"]'
     return warning("double-nat", complaint, configuration=(cure,))
+
+
+def _known_upstream(control: str) -> Mapping[str, object] | None:
+    """Returns what a running gateway knows of the NAT above, None where none tells."""
+    try:
+        return next(ask(control, {"command": "show", "what": "upstream"}), None)
+    except ControlError:
+        return None
 
 
 async def _look(config: Config) -> upstreams.Finding:
@@ -209,14 +209,6 @@ def _remotes(config: Config) -> list[str]:
 
 def _wanted_ports(config: Config) -> list[tuple[str, int, str]]:
     relay = [("tcp", config.relay_number, f"relay_port = {config.relay_port + 100}")]
-    return [*(relay if config.tcp else []), *_request_ports(config)]
-
-
-def _request_ports(config: Config) -> list[tuple[str, int, str]]:
-    """Returns where requests for mappings come: protocol, port, and the line that switches it off.
-
-    Each protocol's first port is enough for a firewall to be looked at.
-    """
-    pcp = [("udp", _PCP_PORT, "pcp = false")]
-    upnp = [("udp", _SSDP_PORT, "upnp = false"), ("tcp", _UPNP_PORT, "upnp = false")]
-    return [*(pcp if config.pcp else []), *(upnp if config.upnp else [])]
+    pcp = [(*each, "pcp = false") for each in PCP_PORTS if config.pcp]
+    upnp = [(*each, "upnp = false") for each in UPNP_PORTS if config.upnp]
+    return [*(relay if config.tcp else []), *pcp, *upnp]

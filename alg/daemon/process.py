@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
 import random
 import signal
-import socket
-import struct
 from collections.abc import Callable, Iterable
 
 from alg.config import Config
 from alg.daemon import restart
 from alg.daemon.addresses import Addresses
+from alg.daemon.claim import claimed
 from alg.daemon.connections import Connections
 from alg.daemon.ledger import MAPPING, Key, Ledger
 from alg.daemon.observation import Observation
@@ -41,9 +41,11 @@ from alg.daemon.settings import (
     table_translation,
 )
 from alg.daemon.steering import Steering
+from alg.daemon.supervision import beat, report
 from alg.daemon.upkeep import Upkeep
 from alg.daemon.views import View, Views
 from alg.gateway import Gateway
+from alg.io import systemd
 from alg.io.clock import now
 from alg.io.control import ControlError, ControlServer
 from alg.io.logs import set_up_logging
@@ -68,8 +70,6 @@ from rules.watch import Watch
 
 log = logging.getLogger("sipnat")
 
-_CREDENTIALS = struct.Struct("3i")  # process, user, group (unix(7))
-
 ROW_VERSION = 2
 """Raised when the meaning of a stored row changes; rows of another version are not read."""
 
@@ -79,6 +79,7 @@ def run_daemon(config: Config, reread: Callable[[], Config]) -> int:
 
     `reread` reads the configuration again, or raises ConfigError.
     """
+    faulthandler.enable()  # where it hung, when a watchdog ends it
     set_up_logging(config.log_level, config.log_format)
     if os.geteuid() != 0 and not has_net_admin():
         raise StartError("root is needed to take packets from the kernel: run it with sudo")
@@ -154,7 +155,7 @@ async def _serve(
         except ControlError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(control.stop)
-        stack.callback(_claim_table(settings.table).close)
+        stack.enter_context(claimed(settings.table))
         path = PacketPath(gateway, ledger, sides.of, settings.queue_mark)
         try:
             queue = PacketQueue(config.queue_number, path.handle, settings.is_fail_open)
@@ -280,9 +281,11 @@ async def _serve(
         if settings.mode6 is not Mode6.OFF and not is_forwarding6():
             log.warning("this machine does not forward IPv6: sysctl net.ipv6.conf.all.forwarding=1")
         print("ready", flush=True)
-        _notify("READY=1")
+        systemd.notify("READY=1")
+        for telling in (beat(config.queue_number), report(lambda: steering.status({}))):
+            stack.callback(loop.create_task(telling).cancel)
         await upkeep.run(stopped)
-        _notify("STOPPING=1")
+        systemd.notify("STOPPING=1")
         log.info("stopping; %d mappings stay in the kernel", len(table))
     return 0
 
@@ -322,42 +325,7 @@ def _relay(config: Config, settings: Settings, connections: Connections) -> Rela
         raise StartError(str(error)) from error
 
 
-def _claim_table(table: str) -> socket.socket:
-    """Keeps another sipnat out that shares the kernel's table with this one and nothing else.
-
-    An abstract socket belongs to the network namespace, as the table does, and ends with the
-    process (unix(7)). Anybody may take its name, so who has it must be of our own user to count.
-    """
-    claim = socket.socket(socket.AF_UNIX)
-    try:
-        claim.bind(f"\0{table}")
-        claim.listen()
-    except OSError:
-        with claim, socket.socket(socket.AF_UNIX) as other, contextlib.suppress(ConnectionError):
-            other.connect(f"\0{table}")
-            packed = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            if _CREDENTIALS.unpack(packed)[1] == os.geteuid():
-                raise StartError(
-                    f"another sipnat is running in this network namespace, and its table {table} "
-                    "is one for both; a second uplink needs `uplink` in its configuration"
-                ) from None
-        log.warning("somebody else has the name of sipnat's socket, so a second one can start")
-    return claim
-
-
 def _release(backend: Backend, queue: PacketQueue) -> None:
     """Takes the capture rules out and answers what was queued before."""
     backend.release_capture()
     queue.serve()
-
-
-def _notify(state: str) -> None:
-    """Tells systemd, where it asked to be told (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.connect(address)
-        sender.send(state.encode())

@@ -67,18 +67,23 @@ def check_route_back(settings: Settings, remotes: Iterable[str]) -> Iterator[Fin
     keys = (f"net/ipv4/conf/{name}/rp_filter" for name in ("all", external))
     mode = max(_read_number(key) or 0 for key in keys)
     if not elsewhere:
-        yield ok("reverse-path", f"the way to {asked[0]} is by {external}")
+        yield ok("reverse-path", f"the way to {_place(asked[0])} is by {external}")
     elif mode == _STRICT:
         yield error(
             "reverse-path",
-            f"the kernel drops what {elsewhere[0]} sends by {external}: rp_filter is strict, and "
-            "its way back is another",
+            f"the kernel drops what {_place(elsewhere[0])} sends by {external}: rp_filter is "
+            "strict, and its way back is another",
             f"sysctl -w {_sysctl_name(f'net/ipv4/conf/{external}/rp_filter')}=2",
         )
     elif not has_route(elsewhere[0]):
-        yield warning("reverse-path", f"there is no route to {elsewhere[0]}, nor a default one")
+        yield warning("reverse-path", f"there is no route to {_place(elsewhere[0])}")
     else:
-        yield ok("reverse-path", f"{elsewhere[0]} is not reached by {external}, which is allowed")
+        where = _place(elsewhere[0])
+        yield ok("reverse-path", f"{where} is not reached by {external}, which is allowed")
+
+
+def _place(address: str) -> str:
+    return "the Internet" if address == ANYWHERE else address
 
 
 def check_bridges(settings: Settings) -> Iterator[Finding]:
@@ -124,7 +129,7 @@ def check_ports(
         yield warning(
             "ports",
             f"{_named(inside)} within {low}-{high}, the ports of mappings",
-            configuration=(f'ports = "{_free_range(settings.pool, taken)}"',),
+            configuration=(f'ports = "{free_range(settings.pool)}"',),
         )
     for protocol, port, line in wanted if not is_running else ():
         others = [each for each in taken if (each.protocol, each.port) == (protocol, port)]
@@ -148,19 +153,14 @@ def check_queue(settings: Settings) -> Finding:
     return error("queue", text, configuration=(f"queue = {free - settings.uplink}",))
 
 
-def _named(taken: Iterable[Listener]) -> str:
-    first, *others = taken
-    more = f" and {len(others)} more" if others else ""
-    return f"{first.program or 'a program'} has {first.protocol} port {first.port}{more}"
-
-
-def _free_range(pool: tuple[int, int], taken: Iterable[Listener]) -> str:
+def free_range(pool: tuple[int, int], kept: Iterable[int] = ()) -> str:
     """Returns a range as large as the pool where nobody listens, or the pool if there is none.
 
-    Ports from which the router's own sockets draw are left out as well.
+    Ports from which the router's own sockets draw are left out as well, and those that are `kept`.
     """
     drawn = (_SYSCTL / "net/ipv4/ip_local_port_range").read_text().split()
-    blocked = {each.port for each in taken} | set(range(int(drawn[0]), int(drawn[1]) + 1))
+    blocked = {each.port for each in listeners()} | set(kept)
+    blocked |= set(range(int(drawn[0]), int(drawn[1]) + 1))
     size = pool[1] - pool[0] + 1
     start = 1024
     for port in range(1024, _LAST_POOL_PORT + 1):
@@ -169,6 +169,12 @@ def _free_range(pool: tuple[int, int], taken: Iterable[Listener]) -> str:
         elif port - start + 1 >= size:
             return f"{start}-{port}"
     return "{}-{}".format(*pool)
+
+
+def _named(taken: Iterable[Listener]) -> str:
+    first, *others = taken
+    more = f" and {len(others)} more" if others else ""
+    return f"{first.program or 'a program'} has {first.protocol} port {first.port}{more}"
 
 
 def _read_number(name: str) -> int | None:

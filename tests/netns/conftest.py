@@ -23,9 +23,11 @@ from tests.lab.network import (
     SERVER,
     Network,
 )
+from tests.lab.packages import fetch_package
+from tests.lab.setup import Setup
 from tests.lab.site import Site
 from tests.netns import connections
-from tests.netns.firewalls import ufw_package, unpack_ufw
+from tests.netns.firewalls import unpack_ufw
 from tests.netns.kernel import Peer, install
 from tests.netns.kernel6 import Bind
 
@@ -132,6 +134,14 @@ def doctor(network: Network) -> Iterator[Doctor]:
 
 
 @pytest.fixture
+def setup(network: Network) -> Iterator[Setup]:
+    """Yields the command on a router that has a way to the Internet."""
+    network.router.run("ip", "route", "add", "default", "via", SERVER)
+    with Setup(network.router) as setup:
+        yield setup
+
+
+@pytest.fixture
 def ufw(network: Network, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., str]:
     """Returns the real ufw, on the network's router; skips where it cannot be had."""
-    return unpack_ufw(network, ufw_package(request.config.cache), tmp_path / "ufw")
+    return unpack_ufw(network, fetch_package(request.config.cache, "ufw"), tmp_path / "ufw")

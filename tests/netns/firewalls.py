@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.lab.network import INTERNAL_INTERFACE, Network
 
 DOCKER = """*filter
@@ -55,6 +53,12 @@ table inet fw4 {{
 """
 FIREWALLD = """
 table inet firewalld {
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        reject with icmpx admin-prohibited
+    }
     chain filter_INPUT {
         type filter hook input priority filter + 10; policy accept;
         ct state { established, related } accept
@@ -99,16 +103,3 @@ def unpack_ufw(
         return network.router.run(*program, *where, *arguments)
 
     return run
-
-
-def ufw_package(cache: pytest.Cache | None) -> Path:
-    """Returns Debian's package of ufw, downloaded once; skips where it cannot be had."""
-    assert cache is not None
-    directory = cache.mkdir("ufw")
-    if not list(directory.glob("ufw_*.deb")):
-        try:
-            command = ["apt-get", "download", "ufw"]
-            subprocess.run(command, cwd=directory, capture_output=True, timeout=20, check=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            pytest.skip(f"Debian's package of ufw cannot be had: {error}")
-    return next(directory.glob("ufw_*.deb"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from tests.lab.gateway import Gateway
 from tests.lab.network import (
     EXTERNAL,
     LAN_ROUTED6,
+    LAN_ROUTER,
     PHONE_1,
+    SERVER,
     Network,
 )
 from tests.lab.site import SERVER_MEDIA_1, Site
@@ -220,10 +223,40 @@ def test_connections_for_the_relay_and_requests_pass_a_closed_input(
     network: Network, doctor: Doctor
 ) -> None:
     load(network, CLOSED)
-    requests = doctor.look("input-requests")
-    assert "5351" in requests[0]["text"]
-    check_cured(doctor, "input-policy", "SIP over TCP")
-    check_cured(doctor, "input-requests", "lan0", "warning")
+    (requests,) = doctor.look("input-requests")
+    assert requests["level"] == "warning" and "5351 from lan0" in requests["text"]
+    (relayed,) = doctor.look("input-policy")
+    assert "SIP over TCP" in relayed["text"] and relayed["commands"] == requests["commands"]
+    doctor.cure([relayed])
+    assert doctor.look("input-policy") == doctor.look("input-requests") == []
+
+
+def test_requests_of_mappings_come_in_by_the_rule_that_the_doctor_prints(
+    network: Network, doctor: Doctor
+) -> None:
+    asking = ("natpmpc", "-g", LAN_ROUTER, "-a", "7000", "4000", "udp", "3600")
+    load(network, CLOSED)
+    with Gateway(network.router, tcp=False):
+        with pytest.raises(subprocess.TimeoutExpired):
+            network.lan.run(*asking, timeout=2.0)
+        doctor.cure(doctor.look("input-requests"))
+        assert "Mapped public port 7000" in network.lan.run(*asking)
+
+
+def test_what_is_asked_of_another_machine_is_not_let_through_by_the_mark(
+    network: Network, doctor: Doctor
+) -> None:
+    load(network, STRICT)
+    doctor.cure(doctor.look("forward-policy"))
+    with (
+        Gateway(network.router),
+        network.lan.udp_socket(PHONE_1, 40000) as asking,
+        network.wan.udp_socket(SERVER, 5351) as asked,
+    ):
+        asking.sendto(b"elsewhere", asked.getsockname())
+        asked.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            asked.recv(16)
 
 
 def test_A75_ipv6_has_firewalls_too() -> None:
