@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.lab.packages import fetch_package
 
 
 class Promtool:
@@ -36,20 +39,10 @@ class Promtool:
 
 
 def _unpacked(cache: pytest.Cache | None) -> Path:
-    assert cache is not None
-    directory = cache.mkdir("prometheus")
-    program = directory / "usr" / "bin" / "promtool"
+    package = fetch_package(cache, "prometheus")
+    program = package.with_name("promtool")
     if not program.exists():
-        try:
-            for command in (
-                ["apt-get", "download", "prometheus"],
-                [
-                    "sh",
-                    "-c",
-                    "dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool",
-                ],
-            ):
-                subprocess.run(command, cwd=directory, capture_output=True, timeout=40, check=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            pytest.skip(f"Debian's package of prometheus cannot be had: {error}")
+        with tempfile.TemporaryDirectory(dir=package.parent) as unpacked:
+            subprocess.run(["dpkg-deb", "--extract", package, unpacked], timeout=40, check=True)
+            Path(unpacked, "usr/bin/promtool").rename(program)
     return program

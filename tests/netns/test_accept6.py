@@ -10,7 +10,8 @@ import pytest
 from rules.accept import Acceptance
 from rules.backend import KernelBackend
 from tests.lab.network import LAN_ROUTED6, REMOTE6_1, Network
-from tests.netns.firewalls import DOCKER, FW4, fw4, ufw_package, unpack_ufw
+from tests.lab.packages import fetch_package
+from tests.netns.firewalls import DOCKER, FW4, fw4, unpack_ufw
 from tests.netns.kernel import install
 from tests.netns.kernel6 import ROUTED, ROUTED_1, ROUTED_2, Bind, routed
 
@@ -73,7 +74,7 @@ def test_A75_calls_pass_fw4_by_the_rule_of_ipv4(network: Network, bind: Bind) ->
 def test_A75_calls_pass_real_ufw(
     network: Network, bind: Bind, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    package = ufw_package(request.config.cache)
+    package = fetch_package(request.config.cache, "ufw")
     ufw = unpack_ufw(network, package, tmp_path / "ufw", has_ipv6=True)
     ufw("--force", "enable")
     before = network.router.run("ip6tables", "-S")

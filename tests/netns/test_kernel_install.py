@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +167,21 @@ def test_uninstall_leaves_nothing(network: Network, peers: dict[str, Peer]) -> N
     assert state() == before
     peers[PHONE_1].send(b"out", REMOTE_1, 7000)
     assert peers[REMOTE_1].expect(b"out") == (EXTERNAL, 4000)
+
+
+def test_where_sysctls_are_read_only_ports_reserved_before_are_enough(
+    network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    network.router.set_sysctl("net.ipv4.ip_local_reserved_ports", "16384-24575")
+    before = network.ruleset()
+    monkeypatch.setattr(Path, "write_text", refuse)
+    backend = install(network)
+    network.router.call(backend.uninstall)
+    assert "ports of the pool" not in caplog.text
+    assert network.ruleset() == before
 
 
 def test_admins_mangle_rules_stay(network: Network) -> None:
