@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.docker.engine import why_not
+
 ROOT = Path(__file__).resolve().parent.parent
 CASES = Path(os.environ.get("SIPNAT_CASES", ROOT.parent / "shared" / "cases"))
 
@@ -21,12 +23,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() == 0:
-        return
-    skip = pytest.mark.skip(reason="needs root: makes network namespaces (sudo ./dev test)")
+    reasons = {}
+    if os.geteuid() != 0:
+        reasons["netns"] = "needs root: makes network namespaces (sudo ./dev test)"
+    if any("docker" in item.keywords for item in items) and (reason := why_not()):
+        reasons["docker"] = f"needs Docker: {reason}"
     for item in items:
-        if "netns" in item.keywords:
-            item.add_marker(skip)
+        for mark, reason in reasons.items():
+            if mark in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
