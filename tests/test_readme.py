@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from alg.cli import app
@@ -30,6 +31,22 @@ def test_every_dev_command_it_names_exists() -> None:
     script = (ROOT / "dev").read_text()
     for command in re.findall(r"\./dev ([a-z]+)", README):
         assert re.search(rf"^\s+{command}\b", script, re.MULTILINE), f"./dev {command}"
+
+
+@pytest.mark.parametrize("path", ["README.md", "alg/deploy/README.md"])
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it(path: str) -> None:
+    page = ROOT / path
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        leads_to = page.parent / name if name else page
+        assert leads_to.is_file(), target
+        assert not anchor or anchor in anchors(leads_to.read_text()), target
+
+
+def anchors(text: str) -> set[str]:
+    """Returns where links may lead to in a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^##+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 def test_every_field_of_json_is_described() -> None:

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner, Result
 
-from alg.cli import app
+from alg.cli import app, doctor
 from alg.config import Config
 from tests.alg.conftest import Row, Serve
 from tests.alg.terminal import on_terminal
@@ -106,6 +106,16 @@ def test_what_cannot_start_says_why_and_exits_1(daemon: FakeDaemon, command: str
     result = sipnat(command, *SIDES)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "sipnat: there is no interface wan0\n"
+
+
+def test_a_crash_has_an_exit_status_of_its_own_and_says_where(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(FakeDaemon, "ruleset_text")
+    result = sipnat("run", *SIDES)
+    assert result.exit_code == 70
+    assert "in run_daemon" in result.stderr
+    assert "AttributeError" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "rules"])
@@ -356,3 +366,19 @@ def test_who_asked_for_a_mapping_stands_beside_its_state(
 ) -> None:
     text = show(serve([SIP | {"source": source, "state": state, "expires_in": None}])).stdout
     assert text.splitlines()[1].endswith(f" -    {shown}")
+
+
+def test_before_the_first_start_the_doctor_reads_what_was_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "sipnat.toml"
+    monkeypatch.setattr(doctor, "_SERVICE", path)
+    monkeypatch.setattr(doctor, "DEFAULT_CONTROL", str(tmp_path / "control.sock"))
+    missing = CliRunner().invoke(app, ["doctor"], prog_name="sipnat")
+    assert missing.stderr.startswith("sipnat: no sipnat is running: nobody answers at ")
+    path.write_text('internal = ["nolan0"]\nexternal = "nowan0"\n')
+    read = CliRunner().invoke(app, ["doctor"], prog_name="sipnat")
+    assert read.stderr == f"sipnat: none is running, so {path} is read\n"
+    assert (read.exit_code, "there is no interface no" in read.stdout) == (2, True)
+    named = CliRunner().invoke(app, ["doctor", "--control", str(tmp_path / "other.sock")])
+    assert (named.exit_code, named.stdout) == (2, "")

@@ -84,7 +84,7 @@ def test_status_is_one_line_or_one_row(gateway: FakeGateway) -> None:
     assert gateway.run("status").stdout == line
     assert json.loads(gateway.run("status", "--json").stdout) == [STATUS]
     gateway.rows = [STATUS | {"draining": True, "is_behind": True}]
-    assert "draining and behind: " in gateway.run("status").stdout
+    assert "draining and the kernel is behind: " in gateway.run("status").stdout
     gateway.rows = [STATUS | {"faults": ["interface wan0 is down\x1b[2J"]}]
     assert ", interface wan0 is down\\x1b[2J: calls" in gateway.run("status").stdout
 
