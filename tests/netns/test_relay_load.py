@@ -87,6 +87,8 @@ def test_ten_thousand_idle_connections_take_little_memory(
         print(f"ended in {time.monotonic() - stopping_at:.1f} s")
 
 
+# What the last messages are kept in is not what this is about.
+@pytest.mark.configured(trace_megabytes=0)
 @pytest.mark.parametrize("is_sip", [True, False], ids=["sip", "opaque"])
 def test_a_reader_that_stops_for_half_a_minute_takes_no_memory(
     network: Network, gateway: Gateway, is_sip: bool
