@@ -135,6 +135,7 @@ def check_section(network: Network, router: Sandbox, log: Path, title: str, relo
         before = listed(router)
         assert {row["check"] for row in complaints(router)} >= {"input-policy", "input-requests"}
         follow(router, blocks(title)[:1])
+        assert wait_until(lambda: is_capturing(router), 20)
         check_all_passes(network)
         router.run("sh", "-ec", reload)
         assert complaints(router) == []
