@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
+from operator import attrgetter
 
 from tests.docker.calls import CALLS, Ends, call
 from tests.docker.engine import DockerFailed, why_not
@@ -25,6 +25,7 @@ from tests.lab.namespace import exit_on_signals
 from tests.lab.screen import Screen
 
 COLUMNS = ("end", "RTP sent", "RTP got", "RTCP sent", "RTCP got")
+_COUNTED = attrgetter("rtp_sent", "rtp_received", "rtcp_sent", "rtcp_received")
 TOLD_WRONGLY = 2
 
 
@@ -110,7 +111,7 @@ def step(screen: Screen, what: str) -> Iterator[None]:
 
 def show_ends(screen: Screen, ends: Ends) -> None:
     """Prints what was counted at each end."""
-    rows = [(name, *map(str, astuple(counts))) for name, counts in ends.items()]
+    rows = [(name, *map(str, _COUNTED(counts))) for name, counts in ends.items()]
     screen.table("Packets counted at each end:", COLUMNS, rows)
 
 

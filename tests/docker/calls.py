@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from tests.docker.lab import Lab
-from tests.docker.phone import ContainerPhone, Counts
+from tests.docker.phone import ContainerPhone
 from tests.lab.agents import wait_until
+from tests.phones.counts import Counts
 from tests.phones.phone import PhoneFailed
 
 Ends = dict[str, Counts]
@@ -93,7 +94,7 @@ def transfer(lab: Lab) -> Ends:
         time.sleep(TALK_TIME)
         end(lab, far, neighbour)
     check_speaking(ends, TALK_TIME)
-    got = ends["phone1"].rtp_got + ends["phone2"].rtp_got
+    got = ends["phone1"].rtp_received + ends["phone2"].rtp_received
     check_arrived("phone3", ends["phone3"].rtp_sent, got)
     return ends
 
@@ -155,7 +156,7 @@ def counted(*ends: ContainerPhone) -> Iterator[Ends]:
     before = {end.name: end.counts() for end in ends}
     meanwhile: Ends = {}
     yield meanwhile
-    meanwhile.update({end.name: end.counts() - before[end.name] for end in ends})
+    meanwhile.update({end.name: end.counts().since(before[end.name]) for end in ends})
 
 
 def talk(caller: ContainerPhone, called: ContainerPhone) -> None:
@@ -198,7 +199,7 @@ def wait_for_audio(*phones: ContainerPhone) -> None:
 
 def is_speaking(counts: Counts, seconds: float) -> bool:
     """Tells whether an end has sent and got audio for all of the time."""
-    return min(counts.rtp_sent, counts.rtp_got) >= LEAST_PER_SECOND * seconds
+    return min(counts.rtp_sent, counts.rtp_received) >= LEAST_PER_SECOND * seconds
 
 
 def check_speaking(ends: Ends, seconds: float) -> None:
@@ -211,10 +212,10 @@ def check_audio(ends: Ends, seconds: float) -> None:
     """Raises AssertionError unless what each of two ends has sent has come to the other."""
     check_speaking(ends, seconds)
     (near_name, near), (far_name, far) = ends.items()
-    check_arrived(near_name, near.rtp_sent, far.rtp_got)
-    check_arrived(far_name, far.rtp_sent, near.rtp_got)
+    check_arrived(near_name, near.rtp_sent, far.rtp_received)
+    check_arrived(far_name, far.rtp_sent, near.rtp_received)
     for name, counts in ends.items():
-        assert counts.rtcp_sent and counts.rtcp_got, f"{name} has no RTCP both ways: {counts}"
+        assert counts.rtcp_sent and counts.rtcp_received, f"{name} has no RTCP both ways: {counts}"
 
 
 def check_arrived(name: str, sent: int, got: int) -> None:

@@ -8,34 +8,16 @@ from __future__ import annotations
 
 import json
 import socket
-from dataclasses import dataclass
 from typing import Any
 
 from tests.docker.engine import DockerFailed, docker
 from tests.phones.baresip_control import PORT, BaresipControl
 from tests.phones.controlled_baresip import ControlledBaresip
+from tests.phones.counts import Counts
 from tests.phones.phone import PhoneFailed
 
 CONNECT_TIMEOUT = 5.0
 LOG_LINES = "15"
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The packets of media at one end."""
-
-    rtp_sent: int
-    rtp_got: int
-    rtcp_sent: int
-    rtcp_got: int
-
-    def __sub__(self, before: Counts) -> Counts:
-        return Counts(
-            self.rtp_sent - before.rtp_sent,
-            self.rtp_got - before.rtp_got,
-            self.rtcp_sent - before.rtcp_sent,
-            self.rtcp_got - before.rtcp_got,
-        )
 
 
 class ContainerPhone(ControlledBaresip):

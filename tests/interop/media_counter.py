@@ -12,11 +12,12 @@ import re
 import socket
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tests.interop.town import INTERFACE
 from tests.lab.closable import Closable
 from tests.lab.namespace import SO_RCVBUFFORCE, Namespace
+from tests.phones.counts import Counts
 
 ETH_P_ALL = 0x0003
 ETH_P_IP = b"\x08\x00"
@@ -29,27 +30,6 @@ BUFFER = 8 << 20
 _CALL_ID = re.compile(rb"^(?:Call-ID|i)[ \t]*:[ \t]*(\S+)", re.M | re.I)
 _CSEQ = re.compile(rb"^CSeq[ \t]*:[ \t]*(\d+)[ \t]+(\w+)", re.M | re.I)
 _TO_TAG = re.compile(rb"^(?:To|t)[ \t]*:[^\r\n]*;tag=", re.M | re.I)
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many packets the phone has sent and received; `refused` came to a port that is closed."""
-
-    rtp_sent: int = 0
-    rtp_received: int = 0
-    rtcp_sent: int = 0
-    rtcp_received: int = 0
-    refused: int = 0
-
-    def since(self, earlier: Counts) -> Counts:
-        """Returns what has come since then."""
-        return Counts(
-            self.rtp_sent - earlier.rtp_sent,
-            self.rtp_received - earlier.rtp_received,
-            self.rtcp_sent - earlier.rtcp_sent,
-            self.rtcp_received - earlier.rtcp_received,
-            self.refused - earlier.refused,
-        )
 
 
 class MediaCounter(Closable):

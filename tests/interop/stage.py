@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dpkt
 
-from tests.interop.media_counter import Counts, MediaCounter
+from tests.interop.media_counter import MediaCounter
 from tests.interop.registrar import Registrar
 from tests.interop.town import PHONES, SECOND_STUN, SERVER, STUN, Town
 from tests.lab.agents import wait_until
@@ -21,6 +21,7 @@ from tests.lab.closable import Closable
 from tests.lab.coturn import Coturn
 from tests.lab.gateway import Gateway
 from tests.phones.baresip import Baresip
+from tests.phones.counts import Counts
 from tests.phones.linphone import Linphone
 from tests.phones.phone import Account, Phone
 from tests.phones.pjsua import Pjsua
