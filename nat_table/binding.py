@@ -3,6 +3,10 @@
 A `Binding` says *where* (internal endpoint <-> external endpoint) and never changes. A `Pinhole`
 says *for whom and until when*: one owner's claim on a binding. A binding lives while at least one
 pinhole on it does, so that two dialogs may share one RTP port without ending each other's audio.
+
+Values that are made for every message write their `__init__` out: that of a dataclass is text which
+the interpreter runs, even where all around it is compiled. For the same reason they are not frozen,
+but nobody writes to them.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ class Owner(NamedTuple):
     tag: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Binding:
     """An internal endpoint and the external endpoint that stands for it (RFC 4787 §4.1)."""
 
@@ -51,6 +55,20 @@ class Binding:
     external: Endpoint
     kind: Kind
     created_at: float
+
+    def __init__(
+        self,
+        transport: Transport,
+        internal: Endpoint,
+        external: Endpoint,
+        kind: Kind,
+        created_at: float,
+    ) -> None:
+        self.transport = transport
+        self.internal = internal
+        self.external = external
+        self.kind = kind
+        self.created_at = created_at
 
     def __hash__(self) -> int:
         return hash(self.internal)
@@ -66,7 +84,7 @@ class Permit(NamedTuple):
 ANYONE = Permit()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Pinhole:
     """One owner's claim on a binding, until `expires_at` (seconds).
 
@@ -76,17 +94,30 @@ class Pinhole:
 
     owner: Owner
     expires_at: float
-    remotes: tuple[Endpoint, ...] = ()
-    permits: tuple[Permit, ...] = ()
+    remotes: tuple[Endpoint, ...]
+    permits: tuple[Permit, ...]
 
-    def joined(self, before: Pinhole) -> Pinhole:
-        """Returns this claim with what one before had more: time, or remotes and permits at all."""
-        return Pinhole(
-            self.owner,
-            max(before.expires_at, self.expires_at),
-            self.remotes or before.remotes,
-            self.permits or before.permits,
-        )
+    def __init__(
+        self,
+        owner: Owner,
+        expires_at: float,
+        remotes: tuple[Endpoint, ...] = (),
+        permits: tuple[Permit, ...] = (),
+    ) -> None:
+        self.owner = owner
+        self.expires_at = expires_at
+        self.remotes = remotes
+        self.permits = permits
+
+    def __hash__(self) -> int:
+        return hash((self.owner, self.expires_at))
+
+
+# Compiled classes know their simple types only, and msgspec reads rows by these.
+vars(Binding)["__annotations__"].update(internal=Endpoint, external=Endpoint)
+vars(Pinhole)["__annotations__"].update(
+    owner=Owner, remotes=tuple[Endpoint, ...], permits=tuple[Permit, ...]
+)
 
 
 class MediaPair(NamedTuple):

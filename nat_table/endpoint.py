@@ -3,6 +3,10 @@
 An `Endpoint` is a plain tuple, so that it hashes and compares at C speed: the packet path looks up
 two of them for every message. Addresses are kept as canonical text (no leading zeros, IPv6
 compressed), because text is what SIP, SDP and the command line speak; only `rules` packs them.
+
+Phones and servers are few and speak often, so an endpoint that was made lately is not made again:
+`endpoint_of` and `unpack_endpoint` remember those. What is remembered is forgotten as a whole when
+it is full, so that a flood of new ones costs little more than to make them.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import enum
 import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 _PRIVATE = tuple(
     ipaddress.ip_network(each)
@@ -40,7 +44,8 @@ class Transport(enum.Enum):
         return self.name.lower()
 
 
-UDP, TCP = Transport
+UDP: Final = Transport.UDP
+TCP: Final = Transport.TCP
 """The same by themselves: a name of the module is found in a fifth of the time of a member."""
 
 
@@ -54,6 +59,42 @@ class Endpoint(NamedTuple):
         return render_endpoint(self)
 
 
+_LONGEST_ADDRESS: Final = 64
+_MOST_REMEMBERED: Final = 16384  # of each way to make them; some two megabytes
+_by_text: Final[dict[tuple[str, int], Endpoint]] = {}
+_by_bytes: Final[dict[bytes, Endpoint]] = {}
+
+
+def endpoint_of(address: str, port: int) -> Endpoint:
+    """Returns the endpoint, mostly one that was made before.
+
+    The address is text of any kind, and not checked.
+    """
+    key = (address, port)
+    known = _by_text.get(key)
+    if known is None:
+        if len(_by_text) >= _MOST_REMEMBERED:
+            _by_text.clear()
+        known = tuple.__new__(Endpoint, key)
+        if len(address) <= _LONGEST_ADDRESS:
+            _by_text[known] = known
+    return known
+
+
+def unpack_endpoint(packed: bytes) -> Endpoint:
+    """Returns the endpoint of an address (4 or 16 bytes) with a port (2 bytes) behind it.
+
+    Raises ValueError for another length.
+    """
+    known = _by_bytes.get(packed)
+    if known is None:
+        if len(_by_bytes) >= _MOST_REMEMBERED:
+            _by_bytes.clear()
+        address = str(ipaddress.ip_address(packed[:-2]))
+        known = _by_bytes[packed] = endpoint_of(address, int.from_bytes(packed[-2:], "big"))
+    return known
+
+
 def is_ipv6(address: str) -> bool:
     """Whether an address is one of IPv6."""
     return ":" in address
@@ -61,7 +102,7 @@ def is_ipv6(address: str) -> bool:
 
 def is_one_family(one: Endpoint, other: Endpoint) -> bool:
     """Whether both addresses are of IPv4, or both of IPv6."""
-    return is_ipv6(one.address) is is_ipv6(other.address)
+    return (":" in one[0]) is (":" in other[0])
 
 
 def of_one_family(addresses: Iterable[str], *, of_ipv6: bool) -> tuple[str, ...]:
@@ -100,13 +141,13 @@ def parse_endpoint(text: str) -> Endpoint:
     host, separator, port = text.rpartition(":")
     if not separator or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ValueError(f"{text!r} is not address:port")
-    return Endpoint(_canonical(host), int(port))
+    return endpoint_of(_canonical(host), int(port))
 
 
 def parse_host(text: str) -> Endpoint:
     """Parses an address alone, which has port 0, or an endpoint; raises ValueError."""
     try:
-        return Endpoint(str(ipaddress.ip_address(text)), 0)
+        return endpoint_of(str(ipaddress.ip_address(text)), 0)
     except ValueError:
         return parse_endpoint(text)
 

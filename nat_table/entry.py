@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Final
 
 from nat_table.binding import Binding, Kind, Owner, Permit, Pinhole
 from nat_table.changes import (
@@ -20,7 +19,8 @@ from nat_table.changes import (
 )
 from nat_table.lease import is_lease
 
-_NOBODY: dict[str | Permit, None] = {}
+_NOBODY: Final[dict[str | Permit, None]] = {}
+_NOTHING: Final[list[Change]] = []
 
 
 class Entry:
@@ -37,14 +37,9 @@ class Entry:
         self.leases = 0  # so many of the pinholes are
         self.naming: dict[str | Permit, int] | None = None  # an empty one would cost 64 bytes
 
-    def pinhole(self, owner: Owner) -> Pinhole | None:
-        """Returns the owner's pinhole."""
-        claim = self.claims.get(owner)
-        return None if claim is None else claim.pinhole
-
     def pinholes(self) -> tuple[Pinhole, ...]:
         """Returns the pinholes, in the order in which their owners came."""
-        return tuple(claim.pinhole for claim in self.claims.values())
+        return tuple([claim.pinhole for claim in self.claims.values()])
 
     def count(self, before: Pinhole | None, after: Pinhole | None) -> list[Change]:
         """Counts one pinhole out, and what stands in its place in.
@@ -55,11 +50,9 @@ class Entry:
             self.leases += after is not None and is_lease(after)
         elif after is None:
             self.leases -= is_lease(before)
-        elif before.remotes == after.remotes and before.permits == after.permits:
-            return []
         gone, come = _names(before), _names(after)
         if not gone and not come:
-            return []
+            return _NOTHING
         changes: list[Change] = []
         naming = self.naming or {}
         for name in gone:
@@ -76,40 +69,54 @@ class Entry:
         self.naming = naming or None
         return changes
 
-    def turn(self, kind: Kind) -> Iterator[Change]:
-        """Makes the binding one of another kind; yields what that changes."""
-        before, self.binding = self.binding, replace(self.binding, kind=kind)
+    def turn(self, kind: Kind) -> list[Change]:
+        """Makes the binding one of another kind; returns what that changes."""
+        before = self.binding
+        self.binding = Binding(
+            before.transport, before.internal, before.external, kind, before.created_at
+        )
         return self._replaced(before, [Turned(self.binding, before)])
 
-    def moved(self, before: Binding) -> Iterator[Change]:
-        """Yields what changes where the binding has come to another address than before."""
-        first, *others = self.pinholes()
-        changes: list[Change] = [Closed(before, (first, *others)), Opened(self.binding, first)]
-        changes += (Refreshed(self.binding, None, other) for other in others)
+    def moved(self, before: Binding) -> list[Change]:
+        """Returns what changes where the binding has come to another address than before."""
+        pinholes = self.pinholes()
+        changes: list[Change] = [Closed(before, pinholes), Opened(self.binding, pinholes[0])]
+        for other in pinholes[1:]:
+            changes.append(Refreshed(self.binding, None, other))
         return self._replaced(before, changes)
 
-    def _replaced(self, before: Binding, changes: Iterable[Change]) -> Iterator[Change]:
-        """Yields the changes, between those by which the names pass on from the binding before."""
-        names = self.naming or ()
-        yield from (_shut_out(before, name) for name in names)
-        yield from changes
-        yield from (_let_in(self.binding, name) for name in names)
+    def _replaced(self, before: Binding, changes: list[Change]) -> list[Change]:
+        """Returns the changes, between those by which the names pass on from the binding before."""
+        names: Iterable[str | Permit] = self.naming or ()
+        return [
+            *[_shut_out(before, name) for name in names],
+            *changes,
+            *[_let_in(self.binding, name) for name in names],
+        ]
 
 
-class Claim(NamedTuple):
-    """A pinhole of an entry as `Timers` sorts it: by when it is due, then by when it was put."""
+class Claim:
+    """A pinhole of an entry, and when and where `Timers` has it; `due` is never after its end."""
 
-    due: float
-    number: int
-    entry: Entry
-    pinhole: Pinhole
+    __slots__ = ("due", "entry", "pinhole", "place")
+
+    def __init__(self, entry: Entry, pinhole: Pinhole) -> None:
+        self.entry = entry
+        self.pinhole = pinhole
+        self.due = pinhole.expires_at
+        self.place = 0
 
 
 def _names(pinhole: Pinhole | None) -> dict[str | Permit, None]:
     """Returns the addresses and the permits, each once and in order."""
     if pinhole is None or not (pinhole.remotes or pinhole.permits):
         return _NOBODY
-    return dict.fromkeys((*(remote.address for remote in pinhole.remotes), *pinhole.permits))
+    names: dict[str | Permit, None] = {}
+    for remote in pinhole.remotes:
+        names[remote[0]] = None
+    for permit in pinhole.permits:
+        names[permit] = None
+    return names
 
 
 def _let_in(binding: Binding, name: str | Permit) -> Change:

@@ -112,8 +112,10 @@ class Hosts:
         """
         self.leased += leased
         for change in changes:
-            if isinstance(change, Permitted | Forbidden) and change.permit != ANYONE:
-                self._filters[host] += 1 if isinstance(change, Permitted) else -1
+            if isinstance(change, Permitted):
+                self._filters[host] += change.permit != ANYONE
+            elif isinstance(change, Forbidden):
+                self._filters[host] -= change.permit != ANYONE
         if host in self._filters and not self._filters[host]:
             del self._filters[host]
 

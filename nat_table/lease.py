@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import Final
 
 from nat_table.binding import Owner, Pinhole
 
-LEASE = "lease"
+LEASE: Final = "lease"
 """The scope of a lease's owner; its `call_id` is the source, its `tag` what the client calls it."""
 
 
@@ -40,7 +41,7 @@ def lease_owner(source: Source, name: str = "") -> Owner:
 
 def is_lease(pinhole: Pinhole) -> bool:
     """Tells whether a client asked for this pinhole."""
-    return pinhole.owner.scope == LEASE
+    return pinhole.owner[0] == LEASE
 
 
 def is_left_to_clients(pinholes: Iterable[Pinhole]) -> bool:

@@ -8,7 +8,8 @@ that is free as likely as any other (RFC 6888 REQ-15): to search on from a rando
 
 A freed port is held for its last owner: it may have the port back at once, anyone else only when
 the quarantine is over (RFC 6888 REQ-8). All holds last equally long, so they end in the order in
-which they began, and ending them costs no more than what ends.
+which they began, and ending them costs no more than what ends. A port that comes and goes is held
+from its latest release on: the holds before it count for an undo alone, and are forgotten in time.
 
 Where prefixes are translated no pool is needed: no two hosts share an external address, and each
 keeps its own ports (RFC 6296).
@@ -16,17 +17,23 @@ keeps its own ports (RFC 6296).
 
 from __future__ import annotations
 
-import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from nat_table.behavior import Behavior
 from nat_table.endpoint import Endpoint
 
-_TAKEN, _HELD, _DENIED = 2, 3, 4  # 0 and 1 are free, even and odd
-_FIRST_PORT, _END = 1024, 65536
-_DRAWS = 8  # before the free runs are counted, which one in 500 comes to where half are taken
+_TAKEN: Final = 2  # 0 and 1 are free, even and odd
+_HELD: Final = 3
+_DENIED: Final = 4
+_FIRST_PORT: Final = 1024
+_END: Final = 65536
+_DRAWS: Final = (
+    8  # before the free runs are counted, which one in 500 comes to where half are taken
+)
+_MAX_OUTDATED: Final = 1024  # holds, beside as many as there are ports held
 
 
 class Rng(Protocol):
@@ -36,29 +43,37 @@ class Rng(Protocol):
         """Returns a number from low to high, both included."""
 
 
-class Ports(Protocol):
+class Ports(ABC):
     """What the table asks of the ports of an external address."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def take(self, owners: Sequence[Endpoint], now: float, wanted: int | None = None) -> int | None:
         """Takes consecutive ports, as the owners' are; returns the first, or None."""
 
+    @abstractmethod
     def claim(self, port: int, owner: Endpoint, now: float) -> bool:
         """Takes exactly this port; returns False where the owner may not have it."""
 
+    @abstractmethod
     def release(self, port: int, owner: Endpoint, now: float) -> None:
         """Gives a taken port back."""
 
+    @abstractmethod
     def withhold(self, owner: Endpoint) -> None:
         """Keeps what the owner has given back from itself too, while the quarantine lasts."""
 
+    @abstractmethod
     def undo_take(self, port: int) -> None:
         """Undoes the latest `take` or `claim`."""
 
+    @abstractmethod
     def undo_release(self, port: int) -> None:
         """Undoes the latest `release`."""
 
 
-class PortPool:
+class PortPool(Ports):
     """Gives out the ports of one external address, each to one owner (RFC 4787 REQ-3).
 
     An owner is an internal endpoint. `take` and `release` are exactly undone, latest first, by
@@ -97,7 +112,7 @@ class PortPool:
         run of the same parity (REQ-4) in the pool.
         """
         self.end_quarantine(now)
-        former, own = self._former.get(owners[0]), owners[0].port
+        former, own = self._former.get(owners[0]), owners[0][1]
         first: int | None
         if wanted is not None and self._is_open_to(owners, wanted):
             first = wanted
@@ -152,11 +167,24 @@ class PortPool:
 
     def end_quarantine(self, now: float, limit: int | None = None) -> None:
         """Frees the ports whose quarantine is over, `limit` of them at the most."""
-        for _ in itertools.count() if limit is None else range(limit):
-            if not self._leaving or self._leaving[0][0] > now:
-                break
+        left = len(self._leaving) if limit is None else limit
+        while left > 0 and self._leaving and self._leaving[0][0] <= now:
             _, port, owner = self._leaving.popleft()
             self._end_hold(port, owner)
+            left -= 1
+
+    def forget_outdated(self) -> None:
+        """Forgets holds that a later one of the same port has replaced, where they are many.
+
+        A `take` before them can then no longer be undone: call it between transactions.
+        """
+        if len(self._leaving) <= 2 * len(self._holds) + _MAX_OUTDATED:
+            return
+        latest: dict[int, tuple[float, int, Endpoint]] = {}
+        for hold in reversed(self._leaving):
+            latest.setdefault(hold[1], hold)
+        self._leaving = deque(reversed(latest.values()))
+        self._holds = dict.fromkeys(latest, 1)
 
     def _end_hold(self, port: int, owner: Endpoint) -> None:
         if self._holds[port] > 1:
@@ -178,12 +206,14 @@ class PortPool:
     def _is_open_to(self, owners: Sequence[Endpoint], first: int) -> bool:
         if first + len(owners) > _END:
             return False
-        for port, owner in enumerate(owners, first):
+        port = first
+        for owner in owners:
             state = self._states[port]
-            if state == port & 1:
-                continue
-            if state != _HELD or self._former.get(owner) != port or self._idle(port) == _DENIED:
+            if state != port & 1 and (
+                state != _HELD or self._former.get(owner) != port or self._idle(port) == _DENIED
+            ):
                 return False
+            port += 1
         return True
 
     def _draw(self, run: bytes) -> int | None:
@@ -209,7 +239,7 @@ class PortPool:
         return high + 1 - len(behind) - size
 
 
-class OwnPorts:
+class OwnPorts(Ports):
     """Every owner's own port from 1024 up: there is nothing to keep.
 
     Ports of a pool are denied because the router itself, or masquerading, has them on the same
@@ -220,12 +250,12 @@ class OwnPorts:
 
     def take(self, owners: Sequence[Endpoint], now: float, wanted: int | None = None) -> int | None:
         """Returns the first owner's port; None where the row goes below 1024 or above 65535."""
-        first = owners[0].port
+        first = owners[0][1]
         return first if _FIRST_PORT <= first <= _END - len(owners) else None
 
     def claim(self, port: int, owner: Endpoint, now: float) -> bool:
         """Returns whether the port is the owner's, and none below 1024."""
-        return port == owner.port >= _FIRST_PORT
+        return port == owner[1] >= _FIRST_PORT
 
     def release(self, port: int, owner: Endpoint, now: float) -> None:
         """Does nothing: nobody else could have the port."""

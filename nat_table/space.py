@@ -5,8 +5,7 @@ The two indexes are written here only, and always together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable
 
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding
@@ -54,30 +53,35 @@ class Space:
         """Frees the ports whose quarantine is over, `limit` of each address at the most."""
         for pool in self.pools.values():
             pool.end_quarantine(now, limit)
+            pool.forget_outdated()
 
     def insert(self, binding: Binding) -> Entry:
         """Returns the new entry of a binding whose endpoints are free."""
         entry = Entry(binding)
-        self.by_internal[binding.internal] = self.by_external[binding.external] = entry
+        self.by_internal[binding.internal] = entry
+        self.by_external[binding.external] = entry
         return entry
 
     def remove(self, binding: Binding) -> None:
         """Takes a binding's entry out."""
         del self.by_internal[binding.internal], self.by_external[binding.external]
 
-    def move(
-        self, old_address: str, new_address: str, now: float
-    ) -> Iterator[tuple[Binding, Entry]]:
-        """Puts a new pool in the place of an old one; yields what each entry was, and the entry.
+    def move(self, old_address: str, new_address: str, now: float) -> list[tuple[Binding, Entry]]:
+        """Puts a new pool in the place of an old one; returns what each entry was, and the entry.
 
         An entry keeps its port, which is free in a new pool.
         """
         del self.pools[old_address]
         pool = self.pools[new_address] = PortPool(self._behavior, self._rng)
-        for before in [entry.binding for entry in self.by_internal.values()]:
-            if before.external.address == old_address:
-                external = Endpoint(new_address, before.external.port)
-                entry = self.by_external[external] = self.by_external.pop(before.external)
-                entry.binding = replace(before, external=external, created_at=now)
-                pool.claim(external.port, before.internal, now)
-                yield before, entry
+        moved = []
+        for entry in self.by_internal.values():
+            before = entry.binding
+            address, port = before.external
+            if address == old_address:
+                external, internal = Endpoint(new_address, port), before.internal
+                del self.by_external[before.external]
+                self.by_external[external] = entry
+                entry.binding = Binding(before.transport, internal, external, before.kind, now)
+                pool.claim(port, internal, now)
+                moved.append((before, entry))
+        return moved

@@ -7,20 +7,23 @@ drives the table takes them (`take_changes`), and puts it back where the kernel 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, MediaPair, Owner, Permit, Pinhole
-from nat_table.changes import Change, Closed, Opened, Refreshed, Turned
-from nat_table.endpoint import TCP, UDP, Endpoint, Transport
-from nat_table.entry import Entry
+from nat_table.changes import Change
+from nat_table.endpoint import TCP, UDP, Endpoint, Transport, endpoint_of
+from nat_table.entries import Entries
 from nat_table.hosts import Hosts
 from nat_table.ports import Ports, Rng
 from nat_table.prefix import PrefixTranslation
 from nat_table.refusal import BindRefused, NoExternalAddress, NoFreePort
 from nat_table.space import Space
-from nat_table.timers import Timers
+
+_SIP: Final = Kind.SIP
+_ANY: Final = Kind.ANY
+_MEDIA: Final = (Kind.RTP, Kind.RTCP)
 
 
 class NatTable:
@@ -43,14 +46,12 @@ class NatTable:
     ) -> None:
         if not external_addresses and translation is None:
             raise ValueError("a table needs an external address, or a translation of prefixes")
-        self._udp, self._tcp = (
-            Space(external_addresses, behavior, rng, is_translated=translation is not None)
-            for _ in range(2)
-        )
+        is_translated = translation is not None
+        self._udp = Space(external_addresses, behavior, rng, is_translated=is_translated)
+        self._tcp = Space(external_addresses, behavior, rng, is_translated=is_translated)
         self.spaces = {UDP: self._udp, TCP: self._tcp}
         self.hosts = Hosts(external_addresses, behavior, translation)
-        self._changes: list[Change] = []
-        self._timers = Timers()
+        self._entries = Entries(self._udp, self._tcp, self.hosts)
 
     def __len__(self) -> int:
         return len(self._udp.by_internal) + len(self._tcp.by_internal)
@@ -84,12 +85,12 @@ class NatTable:
 
     def pinholes(self, binding: Binding) -> tuple[Pinhole, ...]:
         """Returns the pinholes of a binding; none where it is gone."""
-        entry = self._entry(binding)
+        entry = self._entries.find(binding)
         return () if entry is None else entry.pinholes()
 
     def is_leased(self, binding: Binding) -> bool:
         """Tells whether a client asked for the binding, whoever else needs it."""
-        entry = self._entry(binding)
+        entry = self._entries.find(binding)
         return entry is not None and entry.leases > 0
 
     def bind(
@@ -122,8 +123,8 @@ class NatTable:
         Where RTCP is on the port after RTP and neither is bound yet, their external ports are
         neighbours too (RFC 3550 §11, RFC 4787 §4.2.2). Raises what `bind` does.
         """
-        (pair,) = self.bind_pairs((rtp, rtcp), owner, now=now, expires_at=expires_at)
-        return pair
+        made = self.bind_row(UDP, (rtp, rtcp), _MEDIA, owner, now=now, expires_at=expires_at)
+        return MediaPair(made[0], made[1])
 
     def bind_pairs(
         self, row: Sequence[Endpoint], owner: Owner, *, now: float, expires_at: float
@@ -133,8 +134,7 @@ class NatTable:
         Where the row's ports follow each other and none is bound yet, so do the external ones.
         Raises what `bind` does.
         """
-        kinds = (Kind.RTP, Kind.RTCP)
-        made = self.bind_row(UDP, row, kinds, owner, now=now, expires_at=expires_at)
+        made = self.bind_row(UDP, row, _MEDIA, owner, now=now, expires_at=expires_at)
         return [MediaPair(*pair) for pair in zip(made[::2], made[1::2], strict=True)]
 
     def bind_row(
@@ -155,33 +155,28 @@ class NatTable:
         Where their ports follow each other and none is bound yet, so do the external ones, from the
         one that is `wanted` if all are free, and media stays even or odd. Raises what `bind` does.
         """
-        (host, port), standing = row[0], self.spaces[transport].by_internal
-        if wanted is not None and kinds[0] in (Kind.RTP, Kind.RTCP) and (wanted ^ port) & 1:
+        if wanted is not None and kinds[0] in _MEDIA and (wanted ^ row[0][1]) & 1:
             wanted = None
         pinhole = Pinhole(owner, expires_at, remotes, permits)
-        members = list(zip(itertools.count(), row, itertools.cycle(kinds)))
-        if all(
-            internal == (host, port + offset) and internal not in standing
-            for offset, internal, _ in members
-        ):
-            address, first = self._take(transport, row, now, wanted)
-            return [
-                self._open(
-                    Binding(transport, internal, Endpoint(address, first + offset), kind, now),
-                    pinhole,
-                )
-                for offset, internal, kind in members
-            ]
-        mark = len(self._changes)
+        made: list[Binding] = []
+        if self._is_new_run(transport, row):
+            address, port = self._take(transport, row, now, wanted)
+            for internal in row:
+                external, kind = endpoint_of(address, port), kinds[len(made) % len(kinds)]
+                binding = Binding(transport, internal, external, kind, now)
+                made.append(self._entries.open(binding, pinhole))
+                port += 1
+            return made
+        mark = len(self._entries.changes)
         try:
-            return [
-                self._bind(transport, internal, kind, pinhole, now, wanted and wanted + offset)
-                for offset, internal, kind in members
-            ]
+            for internal in row:
+                kind, number = kinds[len(made) % len(kinds)], wanted and wanted + len(made)
+                made.append(self._bind(transport, internal, kind, pinhole, now, number))
         except BindRefused:
-            self.revert(self._changes[mark:])
-            del self._changes[mark:]
+            self._entries.undo(self._entries.changes[mark:])
+            del self._entries.changes[mark:]
             raise
+        return made
 
     def refresh(
         self,
@@ -196,45 +191,51 @@ class NatTable:
         Adds the pinhole where the owner has none; does nothing where the binding is gone. The
         remotes and permits stay as they are unless others, or none, are given.
         """
-        entry = self._entry(binding)
+        entry = self._entries.find(binding)
         if entry is None:
             return
-        before = entry.pinhole(owner)
-        if before is not None:
-            remotes = before.remotes if remotes is None else remotes
-            permits = before.permits if permits is None else permits
-        after = Pinhole(owner, expires_at, remotes or (), permits or ())
-        if before != after:
-            self._move(entry, before, after)
+        claim = entry.claims.get(owner)
+        if claim is None:
+            self._entries.add(entry, Pinhole(owner, expires_at, remotes or (), permits or ()))
+            return
+        before = claim.pinhole
+        self._entries.renew(
+            claim,
+            expires_at,
+            before.remotes if remotes is None else remotes,
+            before.permits if permits is None else permits,
+        )
 
     def close(self, binding: Binding, owner: Owner, now: float) -> None:
         """Drops the owner's pinhole; the binding closes with its last one."""
-        entry = self._entry(binding)
-        if entry is not None and owner in entry.claims:
-            self._drop(entry, owner, now)
+        entry = self._entries.find(binding)
+        claim = None if entry is None else entry.claims.get(owner)
+        if claim is not None:
+            self._entries.drop(claim, now)
 
     def expire(self, now: float, limit: int | None = None) -> None:
         """Drops every pinhole whose deadline has come, and ends what quarantine is over.
 
-        With a `limit` it drops so many at the most, and frees so many ports of an address:
+        With a `limit` it looks at so many at the most, and frees so many ports of an address:
         `next_deadline` tells whether more are due. A thousand take a few milliseconds.
         """
-        for _ in itertools.count() if limit is None else range(limit):
-            claim = self._timers.first()
-            if claim is None or claim.due > now:
-                break
-            self._drop(claim.entry, claim.pinhole.owner, now)
+        self._entries.drop_due(now, limit)
         for space in (self._udp, self._tcp):
             space.end_quarantine(now, limit)
         self.hosts.forget(now)
 
     def next_deadline(self) -> float | None:
-        """Returns the earliest deadline of any pinhole."""
-        return None if (claim := self._timers.first()) is None else claim.due
+        """Returns the earliest deadline of any pinhole, or None.
+
+        Where a great many have been moved to later since it was asked last, it is a time before
+        that; as often as it is asked again, it is nearer.
+        """
+        return self._entries.next_deadline()
 
     def take_changes(self) -> list[Change]:
         """Returns what was changed since the last call, in order."""
-        changes, self._changes = self._changes, []
+        changes = self._entries.changes
+        self._entries.changes = []
         return changes
 
     def revert(self, changes: Sequence[Change]) -> None:
@@ -245,19 +246,7 @@ class NatTable:
         for change in changes:
             if self._udp.ports(change.binding.external.address) is None:
                 raise ValueError(f"{change.binding.external} has moved, there is no way back")
-        for change in reversed(changes):
-            binding = change.binding
-            if isinstance(change, Opened):
-                self._remove(self._standing(binding))
-                self.ports(binding).undo_take(binding.external.port)
-                self.hosts.undo_opened(binding.internal.address)
-            elif isinstance(change, Closed):
-                self.ports(binding).undo_release(binding.external.port)
-                self._insert(binding, change.pinholes)
-            elif isinstance(change, Turned):
-                self._standing(binding).binding = change.before
-            elif isinstance(change, Refreshed):
-                self._put(self._standing(binding), change.after, change.before)
+        self._entries.undo(changes)
 
     def move(self, old_address: str, new_address: str, now: float) -> dict[Binding, Binding]:
         """Puts a new external address in the place of an old one; returns what became of bindings.
@@ -272,7 +261,7 @@ class NatTable:
         for space in (self._udp, self._tcp):
             for before, entry in space.move(old_address, new_address, now):
                 moved[before] = entry.binding
-                self._changes += entry.moved(before)
+                self._entries.changes += entry.moved(before)
         return moved
 
     def configure(self, behavior: Behavior) -> None:
@@ -287,9 +276,9 @@ class NatTable:
         adopted counts for them. Raises ValueError where the external endpoint is not the table's
         to give, or where either endpoint belongs to another binding.
         """
-        entry = self._entry(binding)
+        entry = self._entries.find(binding)
         if entry is not None:
-            self._put(entry, entry.pinhole(pinhole.owner), pinhole)
+            self._entries.put(entry, pinhole.owner, pinhole)
             return
         transport, internal, external = binding.transport, binding.internal, binding.external
         if self.look_up_internal(transport, internal) is not None:
@@ -301,20 +290,21 @@ class NatTable:
             or not ports.claim(external.port, internal, now)
         ):
             raise ValueError(f"{external} is not free to stand for {internal}")
-        self._insert(binding, (pinhole,))
+        self._entries.insert(binding, pinhole)
 
     def ports(self, binding: Binding) -> Ports:
         """Returns the ports of a binding's external address."""
-        ports = self.spaces[binding.transport].ports(binding.external.address)
-        assert ports is not None, binding
-        return ports
+        return self._entries.ports(binding)
 
-    def _entry(self, binding: Binding) -> Entry | None:
-        entry = self.spaces[binding.transport].by_internal.get(binding.internal)
-        return entry if entry and entry.binding.external == binding.external else None
-
-    def _standing(self, binding: Binding) -> Entry:
-        return self.spaces[binding.transport].by_internal[binding.internal]
+    def _is_new_run(self, transport: Transport, row: Sequence[Endpoint]) -> bool:
+        """Whether endpoints follow each other, port by port, and none is bound."""
+        standing = self._entries.space(transport).by_internal
+        host, port = row[0]
+        for internal in row:
+            if internal[1] != port or internal[0] != host or internal in standing:
+                return False
+            port += 1
+        return True
 
     def _bind(
         self,
@@ -325,75 +315,37 @@ class NatTable:
         now: float,
         wanted: int | None,
     ) -> Binding:
-        entry = (self._udp if transport is UDP else self._tcp).by_internal.get(internal)
+        entry = self._entries.space(transport).by_internal.get(internal)
         if entry is None:
-            external = self._take(transport, (internal,), now, wanted)
-            return self._open(Binding(transport, internal, external, kind, now), pinhole)
-        if kind is Kind.SIP and entry.binding.kind is Kind.ANY:
-            self._changes += entry.turn(kind)
-        before = entry.pinhole(pinhole.owner)
-        if before is not None:
-            pinhole = pinhole.joined(before)
-        if pinhole != before:
-            self._move(entry, before, pinhole)
+            address, port = self._take(transport, (internal,), now, wanted)
+            binding = Binding(transport, internal, endpoint_of(address, port), kind, now)
+            return self._entries.open(binding, pinhole)
+        if kind is _SIP and entry.binding.kind is _ANY:
+            self._entries.changes += entry.turn(kind)
+        claim = entry.claims.get(pinhole.owner)
+        if claim is None:
+            self._entries.add(entry, pinhole)
+        else:
+            before = claim.pinhole
+            self._entries.renew(
+                claim,
+                max(before.expires_at, pinhole.expires_at),
+                pinhole.remotes or before.remotes,
+                pinhole.permits or before.permits,
+            )
         return entry.binding
 
     def _take(
         self, transport: Transport, owners: Sequence[Endpoint], now: float, wanted: int | None
-    ) -> Endpoint:
+    ) -> tuple[str, int]:
         """Returns the external endpoint of the first owner; the others' follow port by port."""
-        host = owners[0].address
+        host = owners[0][0]
         self.hosts.check_quotas(host, len(owners), len(self), now)
-        address = self.external_address(host)
-        ports = None if address is None else self.spaces[transport].ports(address)
+        address = self.hosts.external_address(host)
+        ports = None if address is None else self._entries.space(transport).ports(address)
         if address is None or ports is None:
             raise NoExternalAddress(f"{host} has no external address")
         port = ports.take(owners, now, wanted)
         if port is None:
             raise NoFreePort(f"{address} has no free {transport.label} port for {owners[0]}")
-        return Endpoint(address, port)
-
-    def _open(self, binding: Binding, pinhole: Pinhole) -> Binding:
-        self._changes.append(Opened(binding, pinhole))
-        self._changes += self._insert(binding, (pinhole,))
-        self.hosts.note_opened(binding.internal.address, binding.created_at)
-        return binding
-
-    def _move(self, entry: Entry, before: Pinhole | None, after: Pinhole) -> None:
-        self._changes.append(Refreshed(entry.binding, before, after))
-        self._changes += self._put(entry, before, after)
-
-    def _drop(self, entry: Entry, owner: Owner, now: float) -> None:
-        binding, pinhole = entry.binding, entry.claims[owner].pinhole
-        followed = self._put(entry, pinhole, None)
-        if entry.claims:
-            self._changes += (Refreshed(binding, pinhole, None), *followed)
-        else:
-            self._remove(entry)
-            self.ports(binding).release(binding.external.port, binding.internal, now)
-            self._changes += (*followed, Closed(binding, (pinhole,)))
-
-    def _insert(self, binding: Binding, pinholes: Sequence[Pinhole]) -> list[Change]:
-        """Takes a binding in; returns what its pinholes admit."""
-        entry = self.spaces[binding.transport].insert(binding)
-        self.hosts.add(binding.internal.address, binding.external.address)
-        return [change for pinhole in pinholes for change in self._put(entry, None, pinhole)]
-
-    def _remove(self, entry: Entry) -> None:
-        binding = entry.binding
-        self.spaces[binding.transport].remove(binding)
-        self.hosts.remove(binding.internal.address)
-        for pinhole in entry.pinholes():
-            self._put(entry, pinhole, None)
-
-    def _put(self, entry: Entry, before: Pinhole | None, after: Pinhole | None) -> list[Change]:
-        """Puts one pinhole in the place of another; returns what that admits and excludes."""
-        if after is not None:
-            self._timers.put(entry, after)
-        elif before is not None:
-            self._timers.drop(entry, before.owner)
-        had = entry.leases > 0
-        changes = entry.count(before, after)
-        if (leased := (entry.leases > 0) - had) or changes:
-            self.hosts.count_leases(entry.binding.internal.address, leased, changes)
-        return changes
+        return address, port

@@ -1,69 +1,75 @@
-"""The pinholes in the order in which they end.
+"""The claims in the order in which they are to be looked at: a heap in which each knows its place.
 
-They stand in sorted blocks of a few hundred, and the last of every block in a list of its own: a
-search is two bisections, and what is put or taken away moves the rest of one block, all at C speed.
-Nothing out of date is ever left behind, so no deadline is late, what is kept is as large as what
-stands, and no step is long. (A heap can take away its first only; what it leaves has to be swept
-out now and then, and a sweep of 100,000 stops the packets for a quarter of a second.)
+Each has four below it: 100,000 stand on nine storeys, half as many as with two.
+
+Nearly every message moves a deadline, and nearly always to later. So that costs nothing here: a
+claim keeps the place of its earlier deadline, and when that has come it is put where it belongs by
+then. Only what moves to earlier moves at once. What ends is taken out at once, from wherever it is:
+so what is kept is as large as what stands, no deadline is late, and no step is long.
 """
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_left, insort
-
-from nat_table.binding import Owner, Pinhole
-from nat_table.entry import Claim, Entry
-
-_BLOCK = 256  # a block of twice as many becomes two
+from nat_table.entry import Claim
 
 
 class Timers:
-    """Puts pinholes into entries and drops them, and finds the one that ends first."""
+    """Finds the claim that is due first: by `Claim.due`, which may be before its deadline."""
 
-    __slots__ = ("_blocks", "_lasts", "_numbers")
+    __slots__ = ("_heap",)
 
     def __init__(self) -> None:
-        self._blocks: list[list[Claim]] = []  # none is empty
-        self._lasts: list[Claim] = []  # block[-1] of each
-        self._numbers = itertools.count()
+        self._heap: list[Claim] = []  # none is due before its parent, who has four children
 
-    def put(self, entry: Entry, pinhole: Pinhole) -> None:
-        """Gives the owner this pinhole, in place of the one it may have."""
-        before = entry.claims.get(pinhole.owner)
-        if before is not None:
-            self._remove(before)
-        claim = Claim(pinhole.expires_at, next(self._numbers), entry, pinhole)
-        entry.claims[pinhole.owner] = claim
-        self._insert(claim)
+    def put(self, claim: Claim) -> None:
+        """Takes a claim in."""
+        self._heap.append(claim)
+        self._lift(claim, len(self._heap) - 1)
 
-    def drop(self, entry: Entry, owner: Owner) -> None:
-        """Takes one owner's pinhole away."""
-        self._remove(entry.claims.pop(owner))
+    def hasten(self, claim: Claim) -> None:
+        """Has a claim be looked at when its deadline comes, which was moved to earlier."""
+        claim.due = claim.pinhole.expires_at
+        self._lift(claim, claim.place)
+
+    def put_off(self, claim: Claim) -> None:
+        """Has a claim be looked at when its deadline comes, which was moved to later."""
+        claim.due = claim.pinhole.expires_at
+        self._lower(claim, claim.place)
+
+    def drop(self, claim: Claim) -> None:
+        """Takes a claim out."""
+        last = self._heap.pop()
+        if last is not claim:
+            self._lower(last, claim.place)
+            self._lift(last, last.place)
 
     def first(self) -> Claim | None:
-        """Returns the claim that ends first."""
-        return self._blocks[0][0] if self._blocks else None
+        """Returns the claim that is to be looked at first."""
+        return self._heap[0] if self._heap else None
 
-    def _insert(self, claim: Claim) -> None:
-        if not self._blocks:
-            self._blocks.append([])
-            self._lasts.append(claim)
-        at = min(bisect_left(self._lasts, claim), len(self._blocks) - 1)
-        block = self._blocks[at]
-        insort(block, claim)
-        if len(block) == 2 * _BLOCK:
-            self._blocks.insert(at, block[:_BLOCK])
-            self._lasts.insert(at, block[_BLOCK - 1])
-            del block[:_BLOCK]
-            at += 1
-        self._lasts[at] = block[-1]
+    def _lift(self, claim: Claim, place: int) -> None:
+        """Puts a claim at a place, or above it."""
+        heap, due = self._heap, claim.due
+        while place > 0:
+            above = heap[(place - 1) >> 2]
+            if above.due <= due:
+                break
+            heap[place] = above
+            above.place, place = place, above.place
+        heap[place] = claim
+        claim.place = place
 
-    def _remove(self, claim: Claim) -> None:
-        at = bisect_left(self._lasts, claim)
-        block = self._blocks[at]
-        del block[bisect_left(block, claim)]
-        if block:
-            self._lasts[at] = block[-1]
-        else:
-            del self._blocks[at], self._lasts[at]
+    def _lower(self, claim: Claim, place: int) -> None:
+        """Puts a claim at a place, or below it."""
+        heap, due, size = self._heap, claim.due, len(self._heap)
+        while (below := 4 * place + 1) < size:
+            child = heap[below]
+            for other in heap[below + 1 : below + 4]:
+                if other.due < child.due:
+                    child = other
+            if due <= child.due:
+                break
+            heap[place] = child
+            child.place, place = place, child.place
+        heap[place] = claim
+        claim.place = place

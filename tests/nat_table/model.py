@@ -3,9 +3,10 @@
 import gc
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Self
 
 from nat_table.behavior import Behavior
 from nat_table.binding import Binding, Kind, Owner, Permit, Pinhole
@@ -62,6 +63,17 @@ class Model:
     pairs: list[tuple[Binding, Binding]] = field(default_factory=list)
     quarantine: list[tuple[float, Binding]] = field(default_factory=list)
     opened: list[tuple[float, str]] = field(default_factory=list)
+
+    def copy(self) -> Self:
+        """Returns a model that goes its own way; what it is made of never changes."""
+        return replace(
+            self,
+            addresses=list(self.addresses),
+            bindings={key: (kept, dict(claims)) for key, (kept, claims) in self.bindings.items()},
+            pairs=list(self.pairs),
+            quarantine=list(self.quarantine),
+            opened=list(self.opened),
+        )
 
     def count(self, host: str) -> int:
         return sum(endpoint.address == host for _, endpoint in self.bindings)

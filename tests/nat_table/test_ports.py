@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 
@@ -141,6 +142,22 @@ def test_a_port_freed_again_is_in_quarantine_from_the_second_time_on() -> None:
     assert ports.take([OTHER], 130.0) == 20000
     assert ports.take([THIRD], 179.9) is None
     assert ports.take([THIRD], 180.0) == 4000
+
+
+def test_a_port_that_comes_and_goes_is_held_once() -> None:
+    ports = pool(20000, 20001)
+    tracemalloc.start()
+    for each in range(20_000):
+        assert ports.take([PHONE], each / 2000) == 4000
+        ports.release(4000, PHONE, each / 2000)
+        ports.forget_outdated()
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 1_000_000
+    assert ports.take([PHONE], 10.0) == 4000
+    ports.release(4000, PHONE, 10.0)
+    assert not ports.claim(4000, OTHER, 129.9)
+    assert ports.claim(4000, OTHER, 130.0)
 
 
 def test_a_pool_that_quarantine_alone_exhausts_refuses() -> None:

@@ -3,7 +3,6 @@
 Runs a fixed series of 10,000 steps; with HYPOTHESIS_PROFILE=explore ten times as many random ones.
 """
 
-import copy
 import random
 from dataclasses import replace
 
@@ -57,7 +56,7 @@ class TableMachine(RuleBasedStateMachine):
         self.random = random.Random(seed)
         self.table = NatTable(ADDRESSES, BEHAVIOR, self.random, translation)
         self.model = Model(ADDRESSES, translation)
-        self.committed = copy.deepcopy(self.model)
+        self.committed = self.model.copy()
         self.kernel = Kernel()
         self.seen: set[Key] = set()
 
@@ -247,7 +246,7 @@ class TableMachine(RuleBasedStateMachine):
             for binding, _ in self.model.bindings.values()
         }
         assert {key: names for key, (*_, names) in self.kernel.items()} == self.model.let_in()
-        self.committed = copy.deepcopy(self.model)
+        self.committed = self.model.copy()
         assert self.table.take_changes() == []
 
     @rule()
@@ -255,7 +254,7 @@ class TableMachine(RuleBasedStateMachine):
         """Takes the changes, which the kernel refuses."""
         self.table.revert(self.table.take_changes())
         assert self.table.take_changes() == []
-        self.model = copy.deepcopy(self.committed)
+        self.model = self.committed.copy()
 
     @rule(is_swapped=st.booleans())
     def restart(self, is_swapped: bool) -> None:
