@@ -6,21 +6,27 @@ as on the way out (`alg.outbound`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Final
 
+from alg.mappings import Mapped, Mappings
 from alg.notes import Notes
-from alg.rewrite import Mapped
 from alg.sdp.session import Media, SessionDescription
-from alg.written import Form, Written
+from alg.written import BARE, EXTERNAL, Written
 from nat_table.binding import Binding, Kind
-from nat_table.endpoint import TCP, UDP, Endpoint, Transport, is_ipv6
+from nat_table.endpoint import TCP, UDP, Endpoint, Transport, endpoint_of, is_ipv6
 from nat_table.lease import Source, is_left_to_clients, source_of
 from nat_table.table import NatTable
 
-_NAMED = {b"udp": (UDP,), b"tcp": (TCP,)}
+_NONE: Final[tuple[Transport, ...]] = ()
+_UDP: Final[tuple[Transport, ...]] = (UDP,)
+_TCP: Final[tuple[Transport, ...]] = (TCP,)
+_EITHER: Final[tuple[Transport, ...]] = (UDP, TCP)
+_NAMED: Final = {b"udp": _UDP, b"tcp": _TCP}
+_SIP: Final = Kind.SIP
 
 
-class Inbound:
+class Inbound(Mappings):
     """External to internal, for one message to `receiver`."""
 
     __slots__ = (
@@ -33,7 +39,6 @@ class Inbound:
         "_table",
         "_written",
         "notes",
-        "transport",
     )
 
     def __init__(
@@ -46,10 +51,10 @@ class Inbound:
         is_near: Callable[[str, str], bool],
     ) -> None:
         """Takes who receives the message, and which internal hosts reach each other directly."""
+        super().__init__(transport)
         self._table = table
-        self.transport = transport
         self._receiver = receiver
-        self._host = receiver.address
+        self._host = receiver[0]
         self._addresses = addresses
         self._written = written
         self._is_near = is_near
@@ -64,7 +69,7 @@ class Inbound:
         """
         if is_ipv6(self._host):
             return data.find(b"[", start, end) >= 0
-        return any(data.find(address, start, end) >= 0 for address in self._addresses)
+        return has_any(data, start, end, self._addresses)
 
     def signalling(
         self, host: bytes, port: int, named: bytes, role: str, is_bare: bool
@@ -78,9 +83,9 @@ class Inbound:
             return None
         binding = bindings[0]
         form = self._written.form(role, binding)
-        if form is Form.EXTERNAL or (form is None and self._is_written_external(binding)):
+        if form is EXTERNAL or (form is None and self._is_written_external(binding)):
             return None
-        return Mapped(binding.internal, form is Form.BARE)
+        return Mapped(binding.internal, form is BARE)
 
     def contact(self, host: bytes, port: int, named: bytes, expires: int | None) -> None:
         """Notes a Contact that names the receiver."""
@@ -98,26 +103,32 @@ class Inbound:
         of them has asked for its mappings, and so names external endpoints.
         """
         self.notes.describe(session)
-        named = [stream for stream in session.media if stream.port]
-        if session.has_candidates or not named:
+        if session.has_candidates:
             return
-        found = [self._mapped(stream) for stream in named]
-        ends = {(each.internal.address, each.external.address) for each in found if each}
-        if None in found or len(ends) != 1:
+        first: Binding | None = None
+        for stream in session.media:
+            if stream.port == 0:
+                continue
+            found = self._mapped(stream)
+            if found is None or (first is not None and not _is_between(found, first)):
+                return
+            first = found
+        if first is None:
             return
-        ((other, external),) = ends
         standing = self._table.look_up_internal(self.transport, self._receiver)
         if standing is not None and self._is_written_external(standing):
             return
+        other = first.internal[0]
         if other != self._host and self._is_near(other, self._host):
-            self._direct, self._direct_external = other.encode("ascii"), external.encode("ascii")
+            self._direct = other.encode("ascii")
+            self._direct_external = first.external[0].encode("ascii")
 
     def media(self, host: bytes, stream: Media, is_probed: bool) -> tuple[int, int] | None:
         """Returns the internal ports of media that stays inside."""
         if self._direct is None or host != self._direct_external:
             return None
         rtp, rtcp = self._mapped(stream), self._port_of(host, stream.rtcp_port)
-        return None if rtp is None else (rtp.internal.port, rtcp or 0)
+        return None if rtp is None else (rtp.internal[1], rtcp or 0)
 
     def rtcp(self, host: bytes, port: int) -> int | None:
         """Returns the internal port of RTCP that stays inside."""
@@ -129,7 +140,7 @@ class Inbound:
 
     def _mapped(self, stream: Media) -> Binding | None:
         """Returns the media binding that a stream names, if it is one pair of plain UDP."""
-        if stream.connection is None or stream.count != 1 or stream.is_tcp:
+        if stream.connection is None or stream.count != 1 or stream.protocol.is_tcp:
             return None
         return self._media_binding(stream.connection.host, stream.port)
 
@@ -140,11 +151,11 @@ class Inbound:
         return binding.internal.port
 
     def _media_binding(self, host: bytes, port: int) -> Binding | None:
-        if host not in self._addresses and b":" not in host:
+        if host not in self._addresses and host.find(b":") < 0:
             return None  # every IPv6 host may have an external address to itself
-        external = Endpoint(host.decode("ascii"), port)
+        external = endpoint_of(host.decode("ascii"), port)
         binding = self._table.look_up_external(UDP, external)
-        if binding is None or binding.kind is Kind.SIP or self._table.is_leased(binding):
+        if binding is None or binding.kind is _SIP or self._table.is_leased(binding):
             return None
         return binding
 
@@ -172,14 +183,31 @@ def transports_of(named: bytes, carrier: Transport) -> tuple[Transport, ...]:
     Where none is named it is UDP (RFC 3263 §4.1), but who writes so over TCP may well mean TCP.
     """
     if named:
-        return _NAMED.get(named, ())
-    return (UDP,) if carrier is UDP else (UDP, TCP)
+        return _NAMED.get(named, _NONE)
+    return _UDP if carrier is UDP else _EITHER
+
+
+def has_any(data: bytes, start: int, end: int, addresses: frozenset[bytes]) -> bool:
+    """Whether one of the addresses occurs in data[start:end]."""
+    for address in addresses:  # noqa: SIM110 (a generator leaves native code)
+        if data.find(address, start, end) >= 0:
+            return True
+    return False
 
 
 def bindings_at(
-    table: NatTable, transports: Iterable[Transport], host: bytes, port: int, phone: str
+    table: NatTable, transports: tuple[Transport, ...], host: bytes, port: int, phone: str
 ) -> list[Binding]:
     """Returns the phone's bindings that an external host and port stand for."""
-    external = Endpoint(host.decode("ascii"), port)
-    found = [table.look_up_external(transport, external) for transport in transports]
-    return [each for each in found if each is not None and each.internal.address == phone]
+    external = endpoint_of(host.decode("ascii"), port)
+    found: list[Binding] = []
+    for transport in transports:
+        binding = table.look_up_external(transport, external)
+        if binding is not None and binding.internal[0] == phone:
+            found.append(binding)
+    return found
+
+
+def _is_between(one: Binding, other: Binding) -> bool:
+    """Whether a binding is of the same host, and at the same external address, as another."""
+    return one.internal[0] == other.internal[0] and one.external[0] == other.external[0]

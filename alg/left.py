@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from alg.sdp.multipart import is_signed
+from alg.sip.header_line import CONTENT_ENCODING, CONTENT_TYPE, IDENTITY
 from alg.sip.message import SipMessage
 from alg.verdict import Reason
 
@@ -24,22 +25,26 @@ _AUTH_INT = re.compile(
 NOTHING: frozenset[str] = frozenset()
 BODY: frozenset[str] = frozenset(("body",))
 CONTACT: frozenset[str] = frozenset(("contact",))
+_BODY_AND_CONTACT = BODY | CONTACT
+_SIGNED, _REWRITTEN = Reason.SIGNED, Reason.REWRITTEN
 
 
 def parts_left(message: SipMessage) -> tuple[frozenset[str], Reason]:
     """Returns what must not be edited, and the reason if that is worth counting."""
-    if message.value("identity").startswith(b'"'):
-        return BODY | CONTACT, Reason.SIGNED
-    if message.body.start == message.body.end:
-        return NOTHING, Reason.REWRITTEN
-    if message.method not in _MEDIA_METHODS:
-        return BODY, Reason.REWRITTEN
-    data = message.data
-    if is_signed(message.value("content-type")):
-        return BODY, Reason.SIGNED
+    identity = message.single(IDENTITY)
+    if identity is not None and identity.value.startswith(b'"'):
+        return _BODY_AND_CONTACT, _SIGNED
     end = message.headers_end
+    if end == message.body_end:
+        return NOTHING, _REWRITTEN
+    if message.method not in _MEDIA_METHODS:
+        return BODY, _REWRITTEN
+    data, content_type = message.data, message.single(CONTENT_TYPE)
+    if content_type is not None and is_signed(content_type.value):
+        return BODY, _SIGNED
     if data.find(b"auth-int", 0, end) >= 0 and _AUTH_INT.search(data, 0, end):
-        return BODY, Reason.SIGNED
-    if message.value("content-encoding").lower() not in (b"", b"identity"):
+        return BODY, _SIGNED
+    encoding = message.single(CONTENT_ENCODING)
+    if encoding is not None and encoding.value.lower() not in (b"", b"identity"):
         return BODY, Reason.ENCODED_BODY
-    return NOTHING, Reason.REWRITTEN
+    return NOTHING, _REWRITTEN

@@ -10,7 +10,7 @@ from alg.dialogs.offer_answer import Line
 from alg.sdp.session import DISCARD_PORT, Media, SessionDescription
 from alg.sip.host import unicast_address
 from nat_table.binding import Binding, Kind
-from nat_table.endpoint import Endpoint, Socket
+from nat_table.endpoint import Endpoint, Socket, endpoint_of
 
 MAX_MEDIA = 16
 
@@ -29,7 +29,11 @@ class Notes:
 
     def name(self, binding: Binding, expires: int | None) -> None:
         """Takes a Contact in."""
-        self.contacts.setdefault(binding, []).append(expires)
+        named = self.contacts.get(binding)
+        if named is None:
+            self.contacts[binding] = [expires]
+        else:
+            named.append(expires)
 
     def lifetimes(self, default: int) -> dict[Binding, int]:
         """Returns the seconds that each binding is named for, `default` where nothing is written.
@@ -44,7 +48,8 @@ class Notes:
 
     def describe(self, session: SessionDescription) -> None:
         """Takes in the lines of a session description, whoever wrote it."""
-        self.lines += map(_line, session.media)
+        for stream in session.media:
+            self.lines.append(_line(stream))
 
     def come_from(self, binding: Binding) -> None:
         """Takes in what the message itself comes from, if that is mapped for signalling."""
@@ -53,27 +58,33 @@ class Notes:
 
 
 def _line(stream: Media) -> Line:
-    rtp, rtcp = _reachable(stream, stream.port), _reachable(stream, stream.rtcp_port)
-    setup = stream.setup if stream.is_tcp else None
-    media = stream.kind[:MAX_MEDIA].lower()
-    is_rejected, is_two_way = stream.port == 0, _is_two_way(stream)
-    return Line(rtp, rtcp, stream.count, is_rejected, stream.is_mux, setup, media, is_two_way)
+    port, protocol = stream.port, stream.protocol
+    address = None if stream.connection is None else unicast_address(stream.connection.host)
+    return Line(
+        _reachable(stream, address, port),
+        _reachable(stream, address, stream.rtcp_port),
+        stream.count,
+        port == 0,
+        stream.is_mux,
+        stream.setup if protocol.is_tcp else None,
+        stream.kind[:MAX_MEDIA].lower(),
+        _is_two_way(stream),
+    )
 
 
 def _is_two_way(stream: Media) -> bool:
     """Whether the side sends and receives; the address 0.0.0.0 is hold (RFC 3264 §8.4)."""
+    if stream.direction != b"sendrecv" or stream.port == 0:
+        return False
     address = stream.connection
-    is_held = address is not None and address.host in (b"0.0.0.0", b"::")
-    return stream.direction == b"sendrecv" and stream.port != 0 and not is_held
+    return address is None or (address.host != b"0.0.0.0" and address.host != b"::")
 
 
-def _reachable(stream: Media, port: int) -> Endpoint | None:
+def _reachable(stream: Media, address: str | None, port: int) -> Endpoint | None:
     """Returns the stream's address with a port of it, if both say where to send.
 
     Port 9 of a stream over TCP says from where: it connects, and has no port yet (RFC 4145 §4.1).
     """
-    address = stream.connection
-    if address is None or port == 0 or (port == DISCARD_PORT and not stream.is_tcp):
+    if address is None or port == 0 or (port == DISCARD_PORT and not stream.protocol.is_tcp):
         return None
-    host = unicast_address(address.host)
-    return None if host is None else Endpoint(host, port)
+    return endpoint_of(address, port)

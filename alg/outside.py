@@ -7,24 +7,36 @@ message to one of them names, and what one of theirs means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Final
 
-from alg.rewrite import Mapped, Mappings
+from alg.mappings import Mapped, Mappings
 from alg.sdp.session import Media, SessionDescription
+from nat_table.endpoint import endpoint_of
+
+MAX_REMEMBERED: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
 class Outside:
     """Which address on the wire the public one stands for, and the `networks` of this side.
 
     With `is_hands_off` no address in a message to anybody else would be right.
     """
 
-    public: str = ""
-    wire: str = ""
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    is_hands_off: bool = False
+    __slots__ = ("_near", "is_hands_off", "networks", "public", "wire")
+
+    def __init__(
+        self,
+        public: str = "",
+        wire: str = "",
+        networks: tuple[IPv4Network | IPv6Network, ...] = (),
+        is_hands_off: bool = False,
+    ) -> None:
+        self.public = public
+        self.wire = wire
+        self.networks = networks
+        self.is_hands_off = is_hands_off
+        self._near: dict[str, bool] = {}
 
     def passes(self, remote: str) -> bool:
         """Whether all SIP with a remote is to pass as it is."""
@@ -37,21 +49,26 @@ class Outside:
         return _OnWire(mappings, self.public.encode("ascii"), self.wire)
 
     def _is_near(self, address: str) -> bool:
-        parsed = ip_address(address)
-        return any(parsed in network for network in self.networks)
+        is_near = self._near.get(address)
+        if is_near is None:
+            if len(self._near) >= MAX_REMEMBERED:
+                self._near.clear()
+            parsed = ip_address(address)
+            is_near = self._near[address] = any(parsed in network for network in self.networks)
+        return is_near
 
 
-class _OnWire:
-    """The mappings as hosts on the wire see them; a `Mappings` around those of the table."""
+class _OnWire(Mappings):
+    """The mappings as hosts on the wire see them, around those of the table."""
 
-    __slots__ = ("_host", "_mappings", "_public", "_wire", "transport")
+    __slots__ = ("_host", "_mappings", "_public", "_wire")
 
     def __init__(self, mappings: Mappings, public: bytes, wire: str) -> None:
+        super().__init__(mappings.transport)
         self._mappings = mappings
         self._public = public
         self._wire = wire
         self._host = wire.encode("ascii")
-        self.transport = mappings.transport
 
     def may_name(self, data: bytes, start: int, end: int) -> bool:
         """Whether an address that could be edited occurs in data[start:end]."""
@@ -62,9 +79,12 @@ class _OnWire:
     ) -> Mapped | None:
         """Returns what stands for a signalling endpoint."""
         mapped = self._mappings.signalling(self._in_public(host), port, named, role, is_bare)
-        if mapped is None or mapped.endpoint.address.encode("ascii") != self._public:
+        if mapped is None:
+            return None
+        address, port_there = mapped.endpoint
+        if address.encode("ascii") != self._public:
             return mapped
-        return mapped._replace(endpoint=mapped.endpoint._replace(address=self._wire))
+        return Mapped(endpoint_of(self._wire, port_there), mapped.is_bare)
 
     def contact(self, host: bytes, port: int, named: bytes, expires: int | None) -> None:
         """Takes note of a Contact."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -30,10 +30,12 @@ class Form(enum.Enum):
     EXTERNAL = "the external endpoint itself"
 
 
-class _Key(NamedTuple):
-    is_via: bool
-    transport: Transport
-    external: Endpoint
+INTERNAL: Final = Form.INTERNAL
+BARE: Final = Form.BARE
+EXTERNAL: Final = Form.EXTERNAL
+
+_Key = tuple[bool, Transport, Endpoint]
+"""Whether the field is Via, and the external socket."""
 
 
 class Written:
@@ -47,38 +49,40 @@ class Written:
 
     def note(self, field: str, binding: Binding, form: Form, *, is_leased: bool = False) -> None:
         """Remembers how a phone wrote the endpoint that the binding stands for."""
-        if form is not Form.INTERNAL or is_leased:
-            self._set(_Key(field == "via", binding.transport, binding.external), form)
+        if form is not INTERNAL or is_leased:
+            self._set(_key(field == "via", binding), form)
         elif self._forms:
-            self._drop(_Key(field == "via", binding.transport, binding.external))
+            self._drop(_key(field == "via", binding))
 
     def form(self, field: str, binding: Binding) -> Form | None:
         """Returns how the phone wrote the endpoint of the binding, None if nothing is known."""
         if not self._forms:
             return None
-        return self._forms.get(_Key(field == "via", binding.transport, binding.external))
+        return self._forms.get(_key(field == "via", binding))
 
     def forget(self, binding: Binding) -> None:
         """Drops what is known about the endpoint of a binding that is closed."""
         if self._forms:
-            self._drop(_Key(True, binding.transport, binding.external))
-            self._drop(_Key(False, binding.transport, binding.external))
+            self._drop(_key(True, binding))
+            self._drop(_key(False, binding))
 
     def move(self, old_address: str, moved: Mapping[Socket, Endpoint]) -> None:
         """Follows external endpoints to others; those left at the old address are forgotten."""
         forms, self._forms = self._forms, {}
         for key, form in forms.items():
             self._touched.add(key)
-            after = moved.get((key.transport, key.external), key.external)
+            is_via, transport, external = key
+            after = moved.get((transport, external), external)
             if after.address != old_address:
-                self._set(key._replace(external=after), form)
+                self._set((is_via, transport, after), form)
 
     def take_rows(self, *, has_all: bool) -> Iterator[tuple[str, bytes | None]]:
         """Yields the rows of what was touched."""
         for key in self._touched.take(self._forms, has_all=has_all):
             form = self._forms.get(key)
             row = None if form is None else msgspec.msgpack.encode((key, form))
-            yield f"{'via' if key.is_via else 'other'} {key.transport.label} {key.external}", row
+            is_via, transport, external = key
+            yield f"{'via' if is_via else 'other'} {transport.label} {external}", row
 
     def put_row(self, row: bytes, standing: Swap, now: float) -> None:
         """Takes a form back."""
@@ -95,3 +99,7 @@ class Written:
 
     def __len__(self) -> int:
         return len(self._forms)
+
+
+def _key(is_via: bool, binding: Binding) -> _Key:
+    return is_via, binding.transport, binding.external

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from alg.sip.span import Span
-
 MAX_DEPTH = 4
 MAX_PARTS = 32
 
@@ -34,43 +32,47 @@ def is_type(content_type: bytes, wanted: bytes) -> bool:
 
 def is_signed(content_type: bytes) -> bool:
     """Whether the body is protected as a whole (RFC 3261 §23: S/MIME)."""
+    if content_type == b"application/sdp":
+        return False
     lower = content_type.lower()
-    return lower.startswith(b"multipart/signed") or b"pkcs7" in lower.partition(b";")[0]
+    return lower.startswith(b"multipart/signed") or lower.partition(b";")[0].find(b"pkcs7") >= 0
 
 
-def find_sdp(data: bytes, body: Span, content_type: bytes, depth: int = 0) -> Iterator[Span]:
-    """Yields the span of every application/sdp body or part, outermost first."""
-    if is_type(content_type, b"application/sdp"):
-        yield body
-        return
+def find_sdp(
+    data: bytes, start: int, end: int, content_type: bytes, depth: int = 0
+) -> list[tuple[int, int]]:
+    """Returns the span of every application/sdp body or part in data[start:end], in order."""
+    if content_type == b"application/sdp" or is_type(content_type, b"application/sdp"):
+        return [(start, end)]
+    found: list[tuple[int, int]] = []
     if depth >= MAX_DEPTH or content_type[:10].lower() != b"multipart/":
-        return
+        return found
     if is_signed(content_type):
-        return
+        return found
     match = _BOUNDARY.search(content_type)
     if match is None:
-        return
-    for part in _parts(data, body, match[1] or match[2]):
-        head = _PART_HEAD.match(data, *part)
+        return found
+    for part_start, part_end in _parts(data, start, end, match[1] or match[2]):
+        head = _PART_HEAD.match(data, part_start, part_end)
         if head is None or _PART_ENCODING.search(data, *head.span()):
             continue
-        found = _PART_TYPE.search(data, *head.span())
-        if found:
-            yield from find_sdp(data, Span(head.end(), part.end), found[1].strip(), depth + 1)
+        kind = _PART_TYPE.search(data, *head.span())
+        if kind:
+            found += find_sdp(data, head.end(), part_end, kind[1].strip(), depth + 1)
+    return found
 
 
-def _parts(data: bytes, body: Span, boundary: bytes) -> Iterator[Span]:
+def _parts(data: bytes, start: int, end: int, boundary: bytes) -> Iterator[tuple[int, int]]:
     """Yields what stands between the delimiters, without the line break that belongs to them."""
     delimiter = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?:\r?\n|\Z)")
-    start = -1
-    position = body.start
-    text = data[body.start : body.end]
+    text = data[start:end]
+    begin, position = -1, 0
     for _ in range(MAX_PARTS + 1):
-        match = delimiter.search(text, position - body.start)
+        match = delimiter.search(text, position)
         if match is None:
             return
-        if start >= 0:
-            yield Span(start, body.start + match.start())
+        if begin >= 0:
+            yield start + begin, start + match.start()
         if match[1]:
             return
-        start = position = body.start + match.end()
+        begin = position = match.end()

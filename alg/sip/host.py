@@ -7,15 +7,19 @@ else, and an IPv4-mapped address is no address on any wire (RFC 5118 §4.9): bot
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
-_LONGEST = 45  # characters; what is longer is no address, and not worth remembering
+_LONGEST: Final = 45  # characters; what is longer is no address, and not worth remembering
+_MOST: Final = 4096  # hosts of each kind that are kept; phones and servers name the same ones
+_unicast: Final[dict[bytes, str]] = {}  # empty where nobody can be sent to it
+_compressed_hosts: Final[dict[bytes, bytes]] = {}
 
 
 def canonical_host(host: bytes) -> bytes:
     """Returns a host of SIP in its one spelling; empty where what is in brackets is no address."""
-    return _compressed(host[1:-1]) if host[:1] == b"[" else host
+    # Not [1:-1]: of one octet alone, compiled code does not make that slice.
+    return _compressed(host[1:][:-1]) if host[:1] == b"[" else host
 
 
 def canonical_address(text: bytes, family: int) -> bytes:
@@ -30,11 +34,17 @@ def unicast_address(host: bytes) -> str | None:
 
     That is a name, multicast, loopback, link-local IPv6, 0.0.0.0, :: and such.
     """
-    return _unicast(host) if len(host) <= _LONGEST else None
+    if len(host) > _LONGEST:
+        return None
+    known = _unicast.get(host)
+    if known is None:
+        if len(_unicast) >= _MOST:
+            _unicast.clear()
+        known = _unicast[host] = _read_unicast(host) or ""
+    return known or None
 
 
-@lru_cache(4096)
-def _unicast(host: bytes) -> str | None:
+def _read_unicast(host: bytes) -> str | None:
     try:
         address = ip_address(host.decode("ascii"))
     except ValueError:
@@ -47,11 +57,17 @@ def _unicast(host: bytes) -> str | None:
 
 
 def _compressed(text: bytes) -> bytes:
-    return _compress(text) if len(text) <= _LONGEST else b""
+    if len(text) > _LONGEST:
+        return b""
+    known = _compressed_hosts.get(text)
+    if known is None:
+        if len(_compressed_hosts) >= _MOST:
+            _compressed_hosts.clear()
+        known = _compressed_hosts[text] = _read_ipv6(text)
+    return known
 
 
-@lru_cache(4096)
-def _compress(text: bytes) -> bytes:
+def _read_ipv6(text: bytes) -> bytes:
     try:
         address = IPv6Address(text.decode("ascii"))
     except ValueError:

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final
 
 from alg.sip.grammar import SIP_URI, TRANSPORT_PARAM
-from alg.sip.span import Span
+from alg.sip.host_port import HostPort
 
-SIP_PORT = 5060
-SIPS_PORT = 5061
+SIP_PORT: Final = 5060
+SIPS_PORT: Final = 5061
 
 
-class SipUri(NamedTuple):
-    """The spans of host and port; `is_secure` is sips, `transport` the parameter in lower case."""
+class SipUri(HostPort):
+    """Host and port; `is_secure` is sips, `transport` the parameter in lower case, or nothing.
+
+    `default_port` is what is meant where none is written (RFC 3261 §19.1.2).
+    """
+
+    __slots__ = ("default_port", "has_headers", "is_secure", "transport")
 
     is_secure: bool
-    host: Span
-    port: Span | None
     transport: bytes
     has_headers: bool
+    default_port: int
 
-    @property
-    def default_port(self) -> int:
-        """The port that is meant where none is written (RFC 3261 §19.1.2)."""
-        return SIPS_PORT if self.is_secure or self.transport == b"tls" else SIP_PORT
+    def __init__(
+        self,
+        data: bytes,
+        host: tuple[int, int],
+        port: tuple[int, int],
+        transport: bytes,
+        *,
+        is_secure: bool,
+        has_headers: bool,
+    ) -> None:
+        default_port = SIPS_PORT if is_secure or transport == b"tls" else SIP_PORT
+        super().__init__(data, host, port, default_port)
+        self.is_secure = is_secure
+        self.transport = transport
+        self.has_headers = has_headers
+        self.default_port = default_port
 
 
 def parse_uri(data: bytes, start: int, end: int) -> SipUri | None:
@@ -31,13 +47,17 @@ def parse_uri(data: bytes, start: int, end: int) -> SipUri | None:
     match = SIP_URI.fullmatch(data, start, end)
     if match is None:
         return None
-    port = match.span(3)
-    params = match.span(4)
-    transport = TRANSPORT_PARAM.search(data, *params) if params[0] != params[1] else None
+    transport = b""
+    params, params_end = match.span(4)
+    if params != params_end:
+        found = TRANSPORT_PARAM.search(data, params, params_end)
+        if found is not None:
+            transport = found[1].lower()
     return SipUri(
-        len(match[1]) == 4,
-        Span(*match.span(2)),
-        Span(*port) if port[0] >= 0 else None,
-        transport[1].lower() if transport else b"",
-        match[5] is not None,
+        data,
+        match.span(2),
+        match.span(3),
+        transport,
+        is_secure=len(match[1]) == 4,
+        has_headers=match[5] is not None,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from alg.sdp.multipart import MAX_DEPTH, find_sdp, is_signed, is_type
-from alg.sip.span import Span
 from tests.alg.playbook import crlf
 
 SDP = "v=0\nm=audio 4000 RTP/AVP 0\n"
@@ -16,8 +15,8 @@ def found(body: str | bytes, content_type: bytes = b"multipart/mixed;boundary=b"
     """Returns the descriptions found in a body that stands between other bytes."""
     content = body if isinstance(body, bytes) else crlf(body)
     data = BEFORE + content + AFTER
-    span = Span(len(BEFORE), len(BEFORE) + len(content))
-    return [data[slice(*part)] for part in find_sdp(data, span, content_type)]
+    end = len(BEFORE) + len(content)
+    return [data[slice(*part)] for part in find_sdp(data, len(BEFORE), end, content_type)]
 
 
 def part(content: str = SDP, *headers: str, kind: str = "application/sdp") -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from alg.sip.name_addr import expires_of, parse_name_addrs
+from alg.sip.name_addr import parse_name_addrs
 
 
 def parsed(value: bytes) -> list[tuple[bytes, bytes]]:
     """Returns URI and parameters of every value of a field."""
     data = b"m: " + value + b"\r\n"
+    values, is_whole = parse_name_addrs(data, 3, 3 + len(value))
+    if not is_whole:
+        raise ValueError("name-addr")
     return [
-        (data[slice(*item.uri)], data[slice(*item.params)])
-        for item in parse_name_addrs(data, 3, 3 + len(value))
+        (data[item.uri_start : item.uri_end], data[item.params_start : item.params_end])
+        for item in values
     ]
 
 
 def expires(value: bytes) -> list[int | None]:
-    return [expires_of(value, item.params) for item in parse_name_addrs(value, 0, len(value))]
+    return [item.expires for item in parse_name_addrs(value, 0, len(value))[0]]
 
 
 @pytest.mark.parametrize(

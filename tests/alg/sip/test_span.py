@@ -54,3 +54,12 @@ def test_bytes_outside_the_edits_stay(message: bytes, data: st.DataObject) -> No
         expected += message[position : edit.start] + edit.new
         position = edit.end
     assert apply_edits(message, reversed(edits)) == expected + message[position:]
+
+
+def test_an_edit_is_equal_to_its_like_and_an_insertion_comes_first() -> None:
+    put, cut = Edit(5, 5, b"x", "via"), Edit(5, 14, b"", "via")
+    assert put == Edit(5, 5, b"x", "via") != Edit(5, 5, b"x", "contact")
+    assert len({put, cut, Edit(5, 14, b"", "via")}) == 2
+    assert sorted([cut, put, Edit(0, 1, b"", "via")])[1:] == [put, cut]
+    assert (put.growth, cut.growth) == (1, -9)
+    assert repr(put) == "Edit(5, 5, b'x', 'via')"

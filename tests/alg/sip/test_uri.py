@@ -13,7 +13,8 @@ def host_and_port(text: bytes) -> tuple[bytes, bytes | None] | None:
     uri = parse_uri(data, 1, 1 + len(text))
     if uri is None:
         return None
-    return data[slice(*uri.host)], data[slice(*uri.port)] if uri.port else None
+    port = None if uri.is_bare else data[uri.port_start : uri.port_end]
+    return data[uri.host_start : uri.host_end], port
 
 
 @pytest.mark.parametrize(
