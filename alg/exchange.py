@@ -6,51 +6,78 @@ request it sends and of the responses to it, and the To tag of everything the ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from alg.dialogs.call import CallKey
+from alg.dialogs.call import Call, CallKey
 from alg.dialogs.grants import RegistrationKey
 from alg.dialogs.offer_answer import RequestId
-from alg.dialogs.registration import RequestSent
+from alg.dialogs.request_sent import RequestSent
 from alg.notes import Notes
 from alg.sip.message import SipMessage
 from alg.verdict import Step
 from nat_table.endpoint import Endpoint
 
 
-@dataclass(slots=True)
 class Exchange:
-    """One message between an internal phone and a remote; `key` is the phone's call.
+    """One message between an internal phone and a remote.
 
-    `is_client` says that the phone has sent the request that this is, or that this answers;
-    `remote_tag` is the other party's, b"" in a request that begins a dialog. `steps` takes what the
-    message meant.
+    `call` is the phone's, None where it has none yet; `is_client` says that the phone has sent the
+    request that this is, or that this answers; `request` names that one. `remote_tag` is the other
+    party's, b"" in a request that begins a dialog. `steps` takes what the message meant.
     """
 
-    message: SipMessage
-    key: CallKey
-    remote: Endpoint
-    is_outbound: bool
-    now: float
-    notes: Notes
-    steps: list[Step]
-    is_client: bool = field(init=False)
-    remote_tag: bytes = field(init=False)
+    __slots__ = (
+        "call",
+        "host",
+        "is_client",
+        "is_outbound",
+        "local_tag",
+        "message",
+        "notes",
+        "now",
+        "remote",
+        "remote_tag",
+        "request",
+        "steps",
+    )
 
-    def __post_init__(self) -> None:
-        message = self.message
-        self.is_client = self.is_outbound == message.is_request
-        self.remote_tag = message.to_tag if self.is_client else message.from_tag
+    def __init__(
+        self,
+        message: SipMessage,
+        host: str,
+        call: Call | None,
+        remote: Endpoint,
+        is_outbound: bool,
+        now: float,
+        notes: Notes,
+        steps: list[Step],
+    ) -> None:
+        self.message = message
+        self.host = host
+        self.call = call
+        self.remote = remote
+        self.is_outbound = is_outbound
+        self.now = now
+        self.notes = notes
+        self.steps = steps
+        self.is_client = is_outbound == message.is_request
+        self.request: RequestId
+        if self.is_client:
+            self.local_tag = message.from_tag
+            self.remote_tag = message.to_tag
+            self.request = (b"", message.cseq)
+        else:
+            self.local_tag = message.to_tag
+            self.remote_tag = message.from_tag
+            self.request = (message.from_tag, message.cseq)
 
     @property
-    def request(self) -> RequestId:
-        """The request that this is, or that this answers."""
-        return RequestId(b"" if self.is_client else self.remote_tag, self.message.cseq)
+    def key(self) -> CallKey:
+        """The key of the phone's call; its tag is b"" until the phone has answered."""
+        return CallKey(self.host, self.message.call_id, self.local_tag)
 
     @property
     def registration(self) -> RegistrationKey:
         """The phone's registration or subscription that the message belongs to."""
-        return RegistrationKey(self.key.host, self.message.call_id)
+        return RegistrationKey(self.host, self.message.call_id)
 
     @property
     def sent(self) -> RequestSent:
@@ -63,7 +90,6 @@ class Exchange:
             self.steps.append(step)
 
 
-def call_key(message: SipMessage, host: str, is_outbound: bool) -> CallKey:
-    """Returns the key of the phone's call; its tag is b"" until the phone has answered."""
-    is_client = is_outbound == message.is_request
-    return CallKey(host, message.call_id, message.from_tag if is_client else message.to_tag)
+def local_tag_of(message: SipMessage, is_outbound: bool) -> bytes:
+    """Returns the tag of the phone, b"" until it has answered."""
+    return message.from_tag if is_outbound == message.is_request else message.to_tag

@@ -3,8 +3,7 @@
     receive(datagram, now)   one datagram on its way through the router
     confirm(outcome)         its changes are in the kernel
     roll_back(outcome)       the kernel refused them: the table is as it was
-    next_timer()             when handle_timer wants to be called, at the latest
-    handle_timer(now)        what has ended by itself
+    next_timer()             when to call handle_timer(now), which ends what is over
     calls_to_review(now)     the media of calls that end soon: does any of it flow?
     keep_calls(flowing, now) these do
 
@@ -12,7 +11,7 @@
     restore(rows, now)       takes such rows back
     move_address(...)        the external address is another one
     configure(settings)      the administrator wants other settings
-    is_draining              whether new calls are turned away
+    is_draining, shedding    whether new calls are turned away; what becomes of them in an overload
 
 Whatever goes wrong inside, the packet passes as it came and the table is as it was: a gateway that
 cannot help must not hurt.
@@ -21,32 +20,32 @@ cannot help must not hurt.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from ipaddress import ip_address
+from typing import Final
 
 from alg.datagram import Datagram
-from alg.dialogs.call import owner_of
+from alg.dialogs.call import CallKey, owner_of
 from alg.dialogs.linger import FLOW
 from alg.dialogs.session_timer import STEP
-from alg.exchange import Exchange, call_key
+from alg.exchange import Exchange, local_tag_of
+from alg.failures import FAILURES, reason_of
 from alg.gateway_settings import GatewaySettings
 from alg.inbound import Inbound
 from alg.left import BODY, CONTACT, parts_left
 from alg.methods import IN_DIALOG, METHODS
-from alg.new_call import begins_call
-from alg.outbound import DeniedPort, Limits, Outbound, OwnAddress
+from alg.new_call import begins_call, gives_way
+from alg.outbound import Limits, Outbound
 from alg.outside import Outside
-from alg.rewrite import MalformedSdp, TooComplex, rewrite
-from alg.sip.message import Malformed, NotSip, SipMessage, parse_message
-from alg.sip.span import Edit, apply_edits
+from alg.rewrite import rewrite
+from alg.sip.message import NotSip, SipMessage, parse_message
+from alg.sip.span import Edit, apply_ordered
 from alg.state import HostLimits, State
 from alg.verdict import Direction, Outcome, Reason, Step, Verdict
 from nat_table.binding import Binding, Kind
 from nat_table.changes import Change, Closed
 from nat_table.endpoint import TCP, UDP, Endpoint, is_ipv6
 from nat_table.lease import is_left_to_clients
-from nat_table.refusal import NoExternalAddress, NoFreePort, QuotaExceeded, RateExceeded
 from nat_table.table import NatTable
 
 log = logging.getLogger("sipnat.gateway")
@@ -54,18 +53,16 @@ log = logging.getLogger("sipnat.gateway")
 MAX_REMEMBERED = 4096
 COMPLAINT_INTERVAL = 10.0
 
-# What makes a message pass as it came, and the word for it.
-_REASONS: dict[type[Exception], Reason] = {
-    Malformed: Reason.MALFORMED,
-    MalformedSdp: Reason.MALFORMED_SDP,
-    TooComplex: Reason.TOO_COMPLEX,
-    DeniedPort: Reason.DENIED_PORT,
-    OwnAddress: Reason.OWN_ADDRESS,
-    NoExternalAddress: Reason.NO_EXTERNAL_ADDRESS,
-    NoFreePort: Reason.NO_FREE_PORT,
-    QuotaExceeded: Reason.QUOTA,
-    RateExceeded: Reason.RATE,
-}
+# A member of an enumeration is looked up by a function of Python; a name is not.
+_OUTBOUND: Final = Direction.OUTBOUND
+_INBOUND: Final = Direction.INBOUND
+_HAIRPIN: Final = Direction.HAIRPIN
+_NO_WAY: Final = Direction.NONE
+_REWRITTEN: Final = Verdict.REWRITTEN
+_UNCHANGED: Final = Verdict.UNCHANGED
+_EDITED: Final = Reason.REWRITTEN
+_NOTHING_TO_CHANGE: Final = Reason.NOTHING_TO_CHANGE
+_SIP: Final = Kind.SIP
 
 
 class Gateway:
@@ -84,6 +81,7 @@ class Gateway:
         self.state = State(table, settings.call_timeouts, _host_limits(settings))
         self._next_complaint = float("-inf")
         self.is_draining = False
+        self.shedding: Verdict | None = None
         self.outside = Outside()
         self.external_addresses = settings.external_addresses
         self._addresses = frozenset(each.encode("ascii") for each in self.external_addresses)
@@ -129,12 +127,12 @@ class Gateway:
             outcome = self._decide(datagram, direction, now)
         except NotSip:
             outcome = self._leave(payload, Reason.NOT_SIP)
-        except tuple(_REASONS) as error:
+        except FAILURES as error:
             outcome = self._leave(payload, reason_of(error), str(error))
         except Exception as error:
             self._complain(now)
             outcome = self._leave(payload, Reason.ERROR, repr(error))
-        if direction is Direction.OUTBOUND:
+        if direction is _OUTBOUND:
             outcome = self._refresh(datagram, outcome, now)
         self.counters[outcome.reason] += 1
         return outcome
@@ -205,11 +203,13 @@ class Gateway:
         self._addresses = frozenset(each.encode("ascii") for each in self.external_addresses)
         self.state.move(old, moved)
 
-    def take_touched(self, *, has_all: bool = False) -> dict[tuple[str, str], bytes | None]:
-        """Returns rows, by kind and name: of all there is, or of what has changed since last time.
+    def take_touched(
+        self, *, has_all: bool = False
+    ) -> Iterator[tuple[tuple[str, str], bytes | None]]:
+        """Yields rows, by kind and name: of all there is, or of what has changed since last time.
 
         None stands for what is gone. The first time that is everything too, unless `restore` was
-        called before.
+        called before. Messages may be received between two rows.
         """
         return self.state.take_rows(has_all=has_all)
 
@@ -226,7 +226,7 @@ class Gateway:
     def _leave(self, payload: bytes, reason: Reason, detail: str = "") -> Outcome:
         """Lets a packet pass as it came; whatever was bound for it is undone."""
         self._revert(self.table.take_changes())
-        return Outcome(Verdict.UNCHANGED, reason, payload, detail=detail)
+        return Outcome(_UNCHANGED, reason, payload, detail=detail)
 
     def _revert(self, changes: Sequence[Change]) -> None:
         if changes:
@@ -235,39 +235,39 @@ class Gateway:
 
     def _decide(self, datagram: Datagram, direction: Direction, now: float) -> Outcome:
         payload = datagram.payload
-        sender = datagram.source.address
-        if direction is Direction.NONE or sender in self.external_addresses:
+        sender = datagram.source[0]
+        if direction is _NO_WAY or sender in self.external_addresses:
             return self._leave(payload, Reason.NOT_TRANSLATED)
         if sender in self._settings.own_addresses:
             return self._leave(payload, Reason.OWN_ADDRESS)
-        remote = datagram.destination if direction is Direction.OUTBOUND else datagram.source
-        if self.outside.passes(remote.address) or self._is_left(remote.address):
+        remote = datagram.destination if direction is _OUTBOUND else datagram.source
+        if self.outside.passes(remote[0]) or self._is_left(remote[0]):
             return self._leave(payload, Reason.HANDS_OFF)
         if len(payload) > self._settings.max_message:
             return self._leave(payload, Reason.TOO_LARGE)
-        if not payload.strip(b"\r\n\0 "):
-            return Outcome(Verdict.UNCHANGED, Reason.KEEPALIVE, payload)
+        if (not payload or payload[0] <= 32) and not payload.strip(b"\r\n\0 "):
+            return Outcome(_UNCHANGED, Reason.KEEPALIVE, payload)
         message = parse_message(payload)
         if self.is_draining and begins_call(self.state, message, datagram):
             return Outcome(Verdict.DROPPED, Reason.DRAINING, payload)
+        if self.shedding is not None and gives_way(self.state, message, datagram, self.shedding):
+            return Outcome(self.shedding, Reason.OVERLOAD, payload)
         edits: list[Edit] = []
         steps: list[Step] = []
         left, reason = parts_left(message)
-        if direction is Direction.HAIRPIN and self._is_near(
-            datagram.source.address, datagram.destination.address
-        ):
+        if direction is _HAIRPIN and self._is_near(sender, datagram.destination[0]):
             left |= BODY
-        if direction is not Direction.INBOUND:
+        if direction is not _INBOUND:
             edits = self._outbound(message, datagram, left, steps, now)
-        if direction is not Direction.OUTBOUND:
+        if direction is not _OUTBOUND:
             edits += self._inbound(message, datagram, left, steps, now)
         changes = tuple(self.table.take_changes())
         if edits:
             edits.sort()
-            payload = apply_edits(payload, edits)
-        elif reason is Reason.REWRITTEN:
-            reason = Reason.NOTHING_TO_CHANGE
-        verdict = Verdict.REWRITTEN if edits else Verdict.UNCHANGED
+            payload = apply_ordered(payload, edits)
+        elif reason is _EDITED:
+            reason = _NOTHING_TO_CHANGE
+        verdict = _REWRITTEN if edits else _UNCHANGED
         return Outcome(verdict, reason, payload, tuple(edits), changes, steps=tuple(steps))
 
     def _outbound(
@@ -279,9 +279,10 @@ class Gateway:
         now: float,
     ) -> list[Edit]:
         source = datagram.source
-        key = call_key(message, source.address, True)
+        host, tag = source[0], local_tag_of(message, True)
         calls = self.state.calls
-        call = calls.find(key)
+        call = calls.find(host, message.call_id, tag)
+        owner = owner_of(CallKey(host, message.call_id, tag)) if call is None else call.owner
         remembered = None
         if call is not None and call.is_ended and (message.to_tag or not message.is_request):
             remembered = call.media.mapped
@@ -290,23 +291,24 @@ class Gateway:
             datagram.transport,
             source,
             self._limits,
-            self._addresses_of(source.address),
+            self._addresses_of(host),
             self.state.written,
             self._masqueraded,
             now=now,
             flow_until=self._flow_until(now),
-            owner=call.owner if call is not None else owner_of(key),
+            owner=owner,
             media_until=calls.deadline(call, now),
             is_answer=not message.is_request or message.method == b"ACK",
             remembered=remembered,
         )
         seen = self.outside.seen_from(datagram.destination.address, mappings)
-        edits = rewrite(message, seen, Direction.OUTBOUND, left)
+        edits = rewrite(message, seen, _OUTBOUND, left)
         if datagram.transport is UDP:
             standing = self.table.look_up_internal(UDP, source)
             if standing is not None and not self.table.is_leased(standing):
                 mappings.notes.come_from(standing)
-        self._follow(Exchange(message, key, datagram.destination, True, now, mappings.notes, steps))
+        remote = datagram.destination
+        self._follow(Exchange(message, host, call, remote, True, now, mappings.notes, steps))
         return edits
 
     def _inbound(
@@ -318,19 +320,21 @@ class Gateway:
         now: float,
     ) -> list[Edit]:
         receiver = datagram.destination
-        host, written = receiver.address, self.state.written
+        host, written = receiver[0], self.state.written
         known = self._addresses_of(host)
         mappings = Inbound(self.table, datagram.transport, receiver, known, written, self._is_near)
         seen = self.outside.seen_from(datagram.source.address, mappings)
-        edits = rewrite(message, seen, Direction.INBOUND, left - CONTACT)
-        key = call_key(message, host, False)
-        self._follow(Exchange(message, key, datagram.source, False, now, mappings.notes, steps))
+        edits = rewrite(message, seen, _INBOUND, left - CONTACT)
+        remote = datagram.source
+        call = self.state.calls.find(host, message.call_id, local_tag_of(message, False))
+        self._follow(Exchange(message, host, call, remote, False, now, mappings.notes, steps))
         return edits
 
     def _follow(self, exchange: Exchange) -> None:
         """Lets registrations and calls follow what a rewritten message means for them."""
-        on_request, on_response = METHODS.get(exchange.message.method, IN_DIALOG)
-        handler = on_request if exchange.message.is_request else on_response
+        message = exchange.message
+        on_request, on_response = METHODS.get(message.method, IN_DIALOG)
+        handler = on_request if message.is_request else on_response
         handler(self.state, exchange)
 
     def _refresh(self, datagram: Datagram, outcome: Outcome, now: float) -> Outcome:
@@ -343,14 +347,15 @@ class Gateway:
         if datagram.transport is TCP:
             return outcome
         standing = self.table.look_up_internal(UDP, datagram.source)
-        if standing is None or standing.kind is not Kind.SIP:
+        if standing is None or standing.kind is not _SIP:
             return outcome
         if self.table.is_leased(standing) and is_left_to_clients(self.table.pinholes(standing)):
             return outcome
         until = self._flow_until(now)
-        self.table.bind(UDP, datagram.source, Kind.SIP, FLOW, now=now, expires_at=until)
+        self.table.bind(UDP, datagram.source, _SIP, FLOW, now=now, expires_at=until)
         changes = self.table.take_changes()
-        return replace(outcome, changes=outcome.changes + tuple(changes)) if changes else outcome
+        outcome.changes += tuple(changes)
+        return outcome
 
     def _addresses_of(self, host: str) -> frozenset[bytes]:
         """Returns the external addresses that may stand for a host, its own computed one too."""
@@ -383,11 +388,6 @@ class Gateway:
     def _flow_until(self, now: float) -> float:
         """Returns the deadline of plain traffic, in steps, so that few packets move it."""
         return (now // STEP + 1) * STEP + self._settings.flow_timeout
-
-
-def reason_of(error: Exception) -> Reason:
-    """Returns the word for what makes a message pass as it came, the most special one."""
-    return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
 
 
 def _host_limits(settings: GatewaySettings) -> HostLimits:

@@ -12,6 +12,7 @@ must come from a peer of the call (`dialogs.peers`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from alg.dialogs.call import Call
 from alg.dialogs.invitation import Invitation, InvitationKey
@@ -19,13 +20,26 @@ from alg.dialogs.origin import origin_of
 from alg.dialogs.peers import join_peers, named_peers
 from alg.dialogs.registration import DEFAULT_EXPIRES, Asked
 from alg.dialogs.session_timer import session_interval
-from alg.dialogs.states import DialogEvent, DialogState
+from alg.dialogs.states import (
+    ACCEPTED,
+    BYE,
+    BYE_ANSWERED,
+    BYE_CHALLENGED,
+    CONFIRMED,
+    PROVISIONAL,
+    DialogEvent,
+)
 from alg.dialogs.subscription import REFER_EXPIRES, parse_state
 from alg.exchange import Exchange
 from alg.sip.message import SipMessage
-from alg.sip.name_addr import addr_spec_of
 from alg.state import State
 from alg.verdict import Step
+
+# The same by themselves, as with `Transport`.
+_OFFER: Final = Step.OFFER
+_ANSWER: Final = Step.ANSWER
+_ROLLED_BACK: Final = Step.ROLLED_BACK
+_REFUSED: Final = Step.REFUSED
 
 
 def _expires(message: SipMessage) -> int:
@@ -38,7 +52,7 @@ def _register_request(state: State, exchange: Exchange) -> None:
     if exchange.is_outbound:
         notes = exchange.notes
         lifetimes = notes.lifetimes(_expires(exchange.message))
-        user = addr_spec_of(exchange.message.data, exchange.message.singles["to"])
+        user = exchange.message.addr_spec("to")
         asked = Asked(exchange.sent, lifetimes, notes.is_wildcard, user)
         state.registrations.ask(exchange.registration, asked, exchange.now)
 
@@ -108,14 +122,18 @@ def _hear(state: State, exchange: Exchange, call: Call) -> bool:
     """Takes in who speaks, and that the call is alive; returns whether the speaker is believed."""
     message, notes = exchange.message, exchange.notes
     if exchange.is_outbound:
-        call.hear_at((*notes.signalling.values(), *notes.contacts))
-        call.media.remember(notes.media)
+        for binding in notes.signalling.values():
+            call.hear_at(binding)
+        for binding in notes.contacts:
+            call.hear_at(binding)
+        if notes.media:
+            call.media.remember(notes.media)
         if message.is_request or (message.method == b"INVITE" and message.status < 300):
-            call.peers = join_peers(call.peers, (exchange.remote,))
-    elif not call.knows(exchange.remote.address):
+            call.meet((exchange.remote,))
+    elif not call.knows(exchange.remote[0]):
         return False
     else:
-        call.peers = join_peers(call.peers, named_peers(message, exchange.remote))
+        call.meet(named_peers(message, exchange.remote))
     if call.is_in_use and call.interval is None:
         state.calls.prolong(call, exchange.now)
     return True
@@ -123,9 +141,9 @@ def _hear(state: State, exchange: Exchange, call: Call) -> bool:
 
 def _in_dialog(state: State, exchange: Exchange) -> None:
     """Lets a call know that it is alive."""
-    call = state.calls.find(exchange.key)
+    call = exchange.call
     if call is not None and not call.is_ended and _hear(state, exchange, call):
-        state.calls.update(state.table, call, exchange.now, exchange.notes.media.values())
+        state.calls.update(state.table, call, exchange.now, exchange.notes.media)
 
 
 def _describe(exchange: Exchange, call: Call, until: float | None) -> None:
@@ -141,7 +159,7 @@ def _describe(exchange: Exchange, call: Call, until: float | None) -> None:
             until,
         )
         is_offer = message.is_request and message.method in (b"INVITE", b"UPDATE")
-        exchange.step(Step.OFFER if is_offer or not is_answer else Step.ANSWER)
+        exchange.step(_OFFER if is_offer or not is_answer else _ANSWER)
 
 
 def _offer_request(state: State, exchange: Exchange) -> None:
@@ -149,7 +167,7 @@ def _offer_request(state: State, exchange: Exchange) -> None:
     message, calls, now = exchange.message, state.calls, exchange.now
     is_invite = message.method == b"INVITE"
     until = now + calls.timeouts.transaction
-    call = calls.find(exchange.key)
+    call = exchange.call
     if exchange.is_outbound and (call is None or (call.is_ended and not message.to_tag)):
         if exchange.notes.media or is_invite:
             call = calls.open(exchange.key, origin_of(message, False, now))
@@ -163,16 +181,16 @@ def _offer_request(state: State, exchange: Exchange) -> None:
         call.expires_at = max(call.expires_at, until)
         if is_invite:
             call.attempt(exchange.sent)
-    calls.update(state.table, call, now, exchange.notes.media.values())
+    calls.update(state.table, call, now, exchange.notes.media)
 
 
 def _invite(state: State, exchange: Exchange) -> None:
     """Notes what an INVITE from outside says, for when the phone answers it."""
     message = exchange.message
     if exchange.notes.lines:
-        exchange.step(Step.OFFER)
+        exchange.step(_OFFER)
     state.invitations.note(
-        InvitationKey(exchange.key.host, message.call_id, message.from_tag),
+        InvitationKey(exchange.host, message.call_id, message.from_tag),
         Invitation(
             message.cseq,
             tuple(exchange.notes.lines),
@@ -185,14 +203,14 @@ def _invite(state: State, exchange: Exchange) -> None:
 
 def _offer_response(state: State, exchange: Exchange) -> None:
     """Settles what a 2xx answers or a failure refuses."""
-    call = state.calls.find(exchange.key)
+    call = exchange.call
     if call is None or call.is_ended:
         return
     is_believed = _hear(state, exchange, call)
     _answer(state, exchange, call, is_believed)
     if 200 <= exchange.message.status < 300 and exchange.message.method == b"UPDATE":
         _follow_timer(state, exchange, call, is_believed)
-    state.calls.update(state.table, call, exchange.now, exchange.notes.media.values())
+    state.calls.update(state.table, call, exchange.now, exchange.notes.media)
 
 
 def _answer(state: State, exchange: Exchange, call: Call, is_believed: bool) -> None:
@@ -201,7 +219,7 @@ def _answer(state: State, exchange: Exchange, call: Call, is_believed: bool) -> 
     until = exchange.now + state.calls.timeouts.ringing
     if status >= 300:
         if call.media.refuse(tag, request):
-            exchange.step(Step.ROLLED_BACK)
+            exchange.step(_ROLLED_BACK)
         return
     if is_believed:
         _describe(exchange, call, until if status < 200 else None)
@@ -220,7 +238,7 @@ def _follow_timer(state: State, exchange: Exchange, call: Call, is_believed: boo
 
 def _invite_response(state: State, exchange: Exchange) -> None:
     message, calls, now = exchange.message, state.calls, exchange.now
-    call, status = calls.find(exchange.key), message.status
+    call, status = exchange.call, message.status
     if exchange.is_outbound:
         call = _take_up(state, exchange, call)
     if call is None or call.is_ended:
@@ -229,7 +247,7 @@ def _invite_response(state: State, exchange: Exchange) -> None:
     if status >= 300 and not call.is_confirmed:
         if not exchange.is_client or call.fail(exchange.sent):
             if status not in (401, 407):
-                exchange.step(Step.REFUSED)
+                exchange.step(_REFUSED)
                 calls.refuse(state.table, call, now)
                 return
             call.expires_at = now + calls.timeouts.transaction
@@ -238,24 +256,24 @@ def _invite_response(state: State, exchange: Exchange) -> None:
     if status == 100 and not call.is_confirmed:
         call.expires_at = max(call.expires_at, now + calls.timeouts.ringing)
     if 100 < status < 300:
-        event = DialogEvent.ACCEPTED if status >= 200 else DialogEvent.PROVISIONAL
+        event = ACCEPTED if status >= 200 else PROVISIONAL
         _happen(state, exchange, call, event)
     if 200 <= status < 300:
         _follow_timer(state, exchange, call, is_believed)
-    calls.update(state.table, call, now, exchange.notes.media.values())
+    calls.update(state.table, call, now, exchange.notes.media)
 
 
 def _take_up(state: State, exchange: Exchange, call: Call | None) -> Call | None:
     """Returns the call that the phone's answer to an INVITE begins, or belongs to."""
-    message, key = exchange.message, exchange.key
-    invited = InvitationKey(key.host, message.call_id, message.from_tag)
-    if call is None and message.status < 300 and key.local_tag:
+    message = exchange.message
+    invited = InvitationKey(exchange.host, message.call_id, message.from_tag)
+    if call is None and message.status < 300 and exchange.local_tag:
         invitation = state.invitations.find(invited)
         begun_at = exchange.now if invitation is None else invitation.begun_at
-        call = state.calls.open(key, origin_of(message, True, begun_at))
+        call = state.calls.open(exchange.key, origin_of(message, True, begun_at))
         if invitation is not None and invitation.cseq == message.cseq:
             until = exchange.now + state.calls.timeouts.ringing
-            call.peers = join_peers(call.peers, invitation.peers)
+            call.meet(invitation.peers)
             if invitation.lines:
                 call.media.describe(
                     invited.remote_tag, False, exchange.request, invitation.lines, {}, until
@@ -263,30 +281,30 @@ def _take_up(state: State, exchange: Exchange, call: Call | None) -> Call | None
     if message.status >= 200:
         state.invitations.drop(invited)
         if call is None:
-            exchange.step(Step.REFUSED)
+            exchange.step(_REFUSED)
     return call
 
 
 def _ack_request(state: State, exchange: Exchange) -> None:
     """Settles the answer that an ACK carries when the 2xx made the offer (RFC 3261 §13.2.1)."""
-    call = state.calls.find(exchange.key)
+    call = exchange.call
     if call is None or call.is_ended:
         return
     if _hear(state, exchange, call):
         _describe(exchange, call, None)
-    state.calls.update(state.table, call, exchange.now, exchange.notes.media.values())
+    state.calls.update(state.table, call, exchange.now, exchange.notes.media)
 
 
 def _cancel_request(state: State, exchange: Exchange) -> None:
     """Gives a cancelled call the time its 487 may take, and no more (RFC 3261 §9.1)."""
-    call = state.calls.find(exchange.key)
+    call = exchange.call
     if exchange.is_outbound and call is not None and not call.is_confirmed and not call.is_ended:
         call.expires_at = exchange.now + state.calls.timeouts.transaction
         state.calls.update(state.table, call, exchange.now)
 
 
 def _bye_request(state: State, exchange: Exchange) -> None:
-    _hang_up(state, exchange, DialogEvent.BYE)
+    _hang_up(state, exchange, BYE)
 
 
 def _bye_response(state: State, exchange: Exchange) -> None:
@@ -294,18 +312,18 @@ def _bye_response(state: State, exchange: Exchange) -> None:
     status = exchange.message.status
     if status >= 200:
         is_challenge = status in (401, 407)
-        event = DialogEvent.BYE_CHALLENGED if is_challenge else DialogEvent.BYE_ANSWERED
+        event = BYE_CHALLENGED if is_challenge else BYE_ANSWERED
         _hang_up(state, exchange, event)
     if exchange.is_outbound and 200 <= status < 300:
-        call = state.calls.find(exchange.key)
-        if call is not None and call.dialogs.get(exchange.remote_tag) is DialogState.CONFIRMED:
+        call = exchange.call
+        if call is not None and call.dialogs.get(exchange.remote_tag) is CONFIRMED:
             state.calls.doubt(state.table, call, exchange.now)
 
 
 def _hang_up(state: State, exchange: Exchange, event: DialogEvent) -> None:
     """Moves the dialog of a BYE on, if both its tags and where it comes from are the dialog's."""
-    call, tag = state.calls.find(exchange.key), exchange.remote_tag
-    if call is None or call.is_ended or tag not in call.dialogs:
+    call = exchange.call
+    if call is None or call.is_ended or exchange.remote_tag not in call.dialogs:
         return
     if _hear(state, exchange, call):
         _happen(state, exchange, call, event)
@@ -314,10 +332,13 @@ def _hang_up(state: State, exchange: Exchange, event: DialogEvent) -> None:
 
 def _happen(state: State, exchange: Exchange, call: Call, event: DialogEvent) -> None:
     """Moves the dialog of the message on."""
-    before = call.dialogs.get(exchange.remote_tag)
-    state.calls.happen(state.table, call, exchange.remote_tag, event, exchange.now)
-    if call.dialogs.get(exchange.remote_tag) is not before and event in _STEPS:
-        exchange.step(_STEPS[event])
+    tag = exchange.remote_tag
+    before = call.dialogs.get(tag)
+    state.calls.happen(state.table, call, tag, event, exchange.now)
+    if call.dialogs.get(tag) is not before:
+        step = _STEPS.get(event)
+        if step is not None:
+            exchange.step(step)
 
 
 def _nothing(state: State, exchange: Exchange) -> None:
@@ -325,9 +346,9 @@ def _nothing(state: State, exchange: Exchange) -> None:
 
 
 _STEPS = {
-    DialogEvent.PROVISIONAL: Step.RINGING,
-    DialogEvent.ACCEPTED: Step.ANSWERED,
-    DialogEvent.BYE_ANSWERED: Step.ENDED,
+    PROVISIONAL: Step.RINGING,
+    ACCEPTED: Step.ANSWERED,
+    BYE_ANSWERED: Step.ENDED,
 }
 
 Handler = Callable[[State, Exchange], None]

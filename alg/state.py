@@ -6,7 +6,7 @@ Each keeper has state of one kind, its own deadlines, and rows for the store (`d
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from alg.dialogs.dialog import Calls, CallTimeouts
@@ -113,13 +113,14 @@ class State:
         self.registrations.swap(swap)
         self.subscriptions.swap(swap)
 
-    def take_rows(self, *, has_all: bool) -> dict[RowKey, bytes | None]:
-        """Returns rows, by kind and name, of all or of what was touched; None where it is gone."""
-        rows: dict[RowKey, bytes | None] = dict.fromkeys(self._unreadable)
-        self._unreadable.clear()
+    def take_rows(self, *, has_all: bool) -> Iterator[tuple[RowKey, bytes | None]]:
+        """Yields rows, by kind and name, of all or of what was touched; None where it is gone."""
+        unreadable, self._unreadable = self._unreadable, []
+        for key in unreadable:
+            yield key, None
         for kind, keeper in self._keepers.items():
-            rows.update(((kind, name), row) for name, row in keeper.take_rows(has_all=has_all))
-        return rows
+            for name, row in keeper.take_rows(has_all=has_all):
+                yield (kind, name), row
 
     def put_rows(self, rows: Mapping[RowKey, bytes], now: float) -> None:
         """Takes rows back, and begins to mark what is touched; what is malformed is left out."""

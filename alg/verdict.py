@@ -1,7 +1,7 @@
 """What becomes of a packet, and why.
 
 `Reason` is the counter set, the metric label and the command line's word: no verdict leaves the
-gateway without one.
+gateway without one. An outcome is made for every message, as `nat_table.binding` makes its values.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Reason(enum.Enum):
     COMMIT_FAILED = "commit-failed"
     UPSTREAM = "upstream"
     DRAINING = "draining"
+    OVERLOAD = "overload"
     ERROR = "error"
 
     # Of whole TCP connections.
@@ -87,7 +88,7 @@ class Step(enum.Enum):
     UNREGISTERED = "unregistered"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Outcome:
     """What the gateway decided about one datagram.
 
@@ -98,7 +99,25 @@ class Outcome:
     verdict: Verdict
     reason: Reason
     payload: bytes
-    edits: tuple[Edit, ...] = ()
-    changes: tuple[Change, ...] = ()
-    detail: str = ""
-    steps: tuple[Step, ...] = ()
+    edits: tuple[Edit, ...]
+    changes: tuple[Change, ...]
+    detail: str
+    steps: tuple[Step, ...]
+
+    def __init__(
+        self,
+        verdict: Verdict,
+        reason: Reason,
+        payload: bytes,
+        edits: tuple[Edit, ...] = (),
+        changes: tuple[Change, ...] = (),
+        detail: str = "",
+        steps: tuple[Step, ...] = (),
+    ) -> None:
+        self.verdict = verdict
+        self.reason = reason
+        self.payload = payload
+        self.edits = edits
+        self.changes = changes
+        self.detail = detail
+        self.steps = steps

@@ -8,6 +8,7 @@ whoever sent it brings it again.
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from alg.daemon.ledger import Ledger
 from alg.datagram import Datagram
@@ -20,8 +21,8 @@ from rules.backend import CommitFailed
 
 log = logging.getLogger("sipnat")
 
-LIMITS = {Reason.NO_FREE_PORT, Reason.QUOTA, Reason.RATE}
-LIMIT_INTERVAL = 10.0
+LIMITS: Final = frozenset((Reason.NO_FREE_PORT, Reason.QUOTA, Reason.RATE))
+LIMIT_INTERVAL: Final = 10.0
 
 
 class Decisions:
@@ -55,8 +56,9 @@ class Decisions:
         return outcome
 
     def _decide(self, datagram: Datagram, moment: float) -> Outcome:
-        gateway, host = self._gateway, datagram.source.address
-        if self._ledger.grants.is_waiting(host):
+        gateway, grants = self._gateway, self._ledger.grants
+        host = datagram.source[0]
+        if grants.is_waiting(host):
             return _held(datagram)
         outcome = gateway.receive(datagram, moment)
         if outcome.reason in LIMITS:
@@ -72,7 +74,7 @@ class Decisions:
                 outcome = gateway.roll_back(outcome, str(error))
             else:
                 gateway.confirm(outcome)
-                if self._ledger.grants.is_waiting(host):
+                if grants.is_waiting(host):
                     gateway.counters[outcome.reason] -= 1
                     return _held(datagram)
         if log.isEnabledFor(logging.DEBUG):

@@ -10,9 +10,11 @@ its message is sent anew (`alg.io.resend`) and the packet dropped.
 from __future__ import annotations
 
 import logging
-import random
+import os
 import socket
+import struct
 from collections.abc import Callable
+from typing import Final
 
 from alg.daemon.decisions import Decisions
 from alg.daemon.ledger import Ledger
@@ -20,40 +22,41 @@ from alg.datagram import Datagram, Side
 from alg.gateway import Gateway
 from alg.io.queue import Hold
 from alg.io.resend import send_anew
-from alg.packet import NotUdp, Truncated, decode_packet, encode_packet
+from alg.packet import NotUdp, Packet, Truncated, decode_packet, encode_packet
 from alg.verdict import Reason, Verdict
-from nat_table.endpoint import is_ipv6
 from rules.interfaces import mtu_of
 
 log = logging.getLogger("sipnat")
 
-MIN_MTU6 = 1280
+MIN_MTU6: Final = 1280
 """What every IPv6 link carries (RFC 8200 section 5)."""
 
+_UNCHANGED: Final = Verdict.UNCHANGED
+_REWRITTEN: Final = Verdict.REWRITTEN
+_HELD: Final = Verdict.HELD
 
-class Sides:
-    """Which side each interface is on, by its index; a cache, because interfaces come and go."""
+
+class Sides(dict[int, Side]):
+    """Which side each interface is on, by its index.
+
+    What was looked up is kept until `forget`, because interfaces come and go.
+    """
 
     def __init__(self, internal: tuple[str, ...], external: str) -> None:
+        super().__init__()
         self._names = dict.fromkeys(internal, Side.INTERNAL) | {external: Side.EXTERNAL}
-        self._sides: dict[int, Side] = {}
 
-    def of(self, index: int) -> Side:
-        """Returns the side of the interface with this index."""
-        side = self._sides.get(index)
-        if side is None:
-            side = self._sides[index] = self._look_up(index)
+    def __missing__(self, index: int) -> Side:
+        try:
+            side = self._names.get(socket.if_indextoname(index), Side.OTHER)
+        except OSError:
+            side = Side.OTHER
+        self[index] = side
         return side
 
     def forget(self) -> None:
         """Looks anew at every interface from now on."""
-        self._sides.clear()
-
-    def _look_up(self, index: int) -> Side:
-        try:
-            return self._names.get(socket.if_indextoname(index), Side.OTHER)
-        except OSError:
-            return Side.OTHER
+        self.clear()
 
 
 class PacketPath:
@@ -70,7 +73,7 @@ class PacketPath:
         self._decisions = Decisions(gateway, ledger)
         self._side_of = side_of
         self._mark = mark
-        self._random = random.SystemRandom()
+        self._identifications: list[int] = []
 
     def handle(self, raw: bytes, incoming: int, outgoing: int) -> bytes | None:
         """Decides about one packet: the bytes to send on, or None to drop it; raises Hold."""
@@ -83,26 +86,42 @@ class PacketPath:
         except Truncated:
             gateway.count(Reason.TRUNCATED)
             return raw
-        sides = self._side_of(incoming), self._side_of(outgoing)
-        outcome = self._decisions.decide(
-            Datagram(packet.source, packet.destination, packet.payload, *sides)
+        datagram = Datagram(
+            packet.source,
+            packet.destination,
+            packet.payload,
+            self._side_of(incoming),
+            self._side_of(outgoing),
         )
-        if outcome.verdict is Verdict.HELD:
-            raise Hold(lambda: gateway.count(outcome.reason))
-        if outcome.verdict is Verdict.DROPPED:
-            return None
-        if outcome.verdict is Verdict.UNCHANGED:
+        outcome = self._decisions.decide(datagram)
+        verdict = outcome.verdict
+        if verdict is _UNCHANGED:
             return raw
+        if verdict is _REWRITTEN:
+            return self._encode(packet, outcome.payload, outgoing)
+        if verdict is _HELD:
+            raise Hold(_counting(gateway, outcome.reason))
+        return None
+
+    def _encode(self, packet: Packet, payload: bytes, outgoing: int) -> bytes | None:
+        """Returns what the packet becomes; None where its message has gone out anew."""
+        raw = packet.raw
+        if not self._identifications:
+            self._identifications = list(struct.unpack("128H", os.urandom(256)))
         try:
-            answer = encode_packet(packet, outcome.payload, self._random.getrandbits(16))
-            if not is_ipv6(packet.source.address) or _fits(answer, raw, outgoing):
+            answer = encode_packet(packet, payload, self._identifications.pop())
+            if raw[0] >> 4 == 4 or _fits(answer, raw, outgoing):
                 return answer
             send_anew(packet, answer[packet.header_length :], outgoing, self._mark)
         except (ValueError, OSError) as error:
             log.debug("%s -> %s: %s", packet.source, packet.destination, error)
-            gateway.count(Reason.TOO_LARGE)
+            self._gateway.count(Reason.TOO_LARGE)
             return raw
         return None
+
+
+def _counting(gateway: Gateway, reason: Reason) -> Callable[[], None]:
+    return lambda: gateway.count(reason)
 
 
 def _fits(packet: bytes, before: bytes, outgoing: int) -> bool:

@@ -13,29 +13,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from alg.dialogs.offer_answer import Description, Line, Party, RequestId, Stream, Swap, streams_of
+from alg.dialogs.offer_answer import (
+    Bindings,
+    Description,
+    Line,
+    Party,
+    RequestId,
+    Stream,
+    Swap,
+    streams_of,
+)
 from nat_table.binding import Binding
-from nat_table.endpoint import Endpoint, Socket, is_one_family
+from nat_table.endpoint import Endpoint, Socket, is_ipv6
 
 MAX_MAPPED = 128
 MAX_FORKS = 64
 MAX_REMOTES = 16
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class CallMedia:
     """The parties of a call, and the mappings that the phone has been given for it.
 
     `is_changed` says that `needed` returns something else than before.
     """
 
-    local: Party = field(default_factory=lambda: Party(b""))
-    remotes: dict[bytes, Party] = field(default_factory=dict)
-    exchanges: int = 0
-    mapped: dict[Socket, Binding] = field(default_factory=dict)
-    is_changed: bool = False
+    local: Party
+    remotes: dict[bytes, Party]
+    exchanges: int
+    mapped: dict[Socket, Binding]
+    is_changed: bool
+
+    def __init__(self) -> None:
+        self.local = Party(b"")
+        self.remotes = {}
+        self.exchanges = 0
+        self.mapped = {}
+        self.is_changed = False
 
     def describe(
         self,
@@ -60,53 +76,67 @@ class CallMedia:
         exchange = self.exchanges if offer is None else offer.exchange
         streams, others = streams_of(lines, bound, party.latest())
         description = Description(exchange, request, streams, others, until or 0.0)
-        if until is None:
-            self.is_changed |= party.settle(description)
-        else:
-            self.is_changed |= party.propose(description)
+        is_final = until is None
+        has_changed = party.settle(description) if is_final else party.propose(description)
+        self.is_changed = self.is_changed or has_changed
         return theirs is not None
 
     def remember(self, bound: Mapping[Socket, Binding]) -> None:
         """Takes note of what a description named, of the latest ones only."""
-        self.mapped.update(bound)
-        for socket in list(self.mapped)[: max(0, len(self.mapped) - MAX_MAPPED)]:
-            del self.mapped[socket]
+        mapped = self.mapped
+        mapped.update(bound)
+        if len(mapped) > MAX_MAPPED:
+            for socket in list(mapped)[: len(mapped) - MAX_MAPPED]:
+                del mapped[socket]
 
     def prolong(self, remote_tag: bytes, request: RequestId, until: float) -> None:
         """Gives an offer that rings more time."""
-        for party in self._both(remote_tag):
-            party.prolong(request, until)
+        self.local.prolong(request, until)
+        remote = self.remotes.get(remote_tag)
+        if remote is not None:
+            remote.prolong(request, until)
 
     def accept(self, remote_tag: bytes, request: RequestId) -> None:
         """Agrees on what a 2xx accepts, and on the early answers that it confirms."""
-        for party in self._both(remote_tag):
-            self.is_changed |= party.accept(request)
+        has_changed = self.local.accept(request)
+        remote = self.remotes.get(remote_tag)
+        if remote is not None and remote.accept(request):
+            has_changed = True
+        self.is_changed = self.is_changed or has_changed
 
     def refuse(self, remote_tag: bytes, request: RequestId) -> bool:
         """Rolls back what a failure refuses; returns whether there was anything."""
-        refused = [party.refuse(request) for party in self._both(remote_tag)]
-        self.is_changed |= any(refused)
-        return any(refused)
+        has_changed = self.local.refuse(request)
+        remote = self.remotes.get(remote_tag)
+        if remote is not None and remote.refuse(request):
+            has_changed = True
+        self.is_changed = self.is_changed or has_changed
+        return has_changed
 
     def give_up(self, now: float) -> None:
         """Rolls back every proposal that nobody has answered in time."""
         for party in (self.local, *self.remotes.values()):
-            self.is_changed |= party.give_up(now)
+            if party.give_up(now):
+                self.is_changed = True
 
     def next_deadline(self) -> float:
         """Returns when `give_up` has something to do; infinity where nothing is proposed."""
-        parties = (self.local, *self.remotes.values())
-        return min((each.until for party in parties for each in party.proposed), default=math.inf)
+        due = _first_until(self.local, math.inf)
+        for party in self.remotes.values():
+            due = _first_until(party, due)
+        return due
 
     def leave(self, remote_tag: bytes) -> None:
         """Forgets the party of a dialog that has ended."""
         if self.remotes.pop(remote_tag, None) is not None:
             self.is_changed = True
 
-    def clear(self) -> None:
-        """Forgets every description; `mapped` stays for late retransmissions."""
-        self.local = Party(b"")
-        self.remotes.clear()
+    def remembered(self) -> CallMedia:
+        """Returns what is left of it when the call has ended: the mappings, for late messages."""
+        left = CallMedia()
+        left.exchanges = self.exchanges
+        left.mapped = self.mapped
+        return left
 
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those it has; what has none is still remembered."""
@@ -119,23 +149,33 @@ class CallMedia:
         The remotes are those of all descriptions that stand, of the latest exchange first; within
         one, what is agreed comes before what only rings.
         """
-        parties = list(self.remotes.values())
-        proposed = [description for party in parties for description in party.proposed]
-        theirs = [each for each in (*(p.agreed for p in parties), *proposed) if each.streams]
-        theirs.sort(key=lambda description: description.exchange, reverse=True)
+        theirs = self._theirs()
         agreed = self.local.agreed
-        answers = [each for each in theirs if each.exchange == agreed.exchange]
-        found: dict[Binding, dict[Endpoint, None]] = {}
+        found: dict[Binding, list[Endpoint]] = {}
         for i, stream in enumerate(agreed.streams):
-            rtp, rtcp = _kept(stream, _lines(answers, i))
+            rtp, rtcp = _kept(stream, _lines(theirs, i, agreed.exchange))
             _admit(found, rtp, rtcp, _lines(theirs, i))
         for offer in self.local.proposed:
             for i, stream in enumerate(offer.streams):
                 _admit(found, stream.rtp, stream.rtcp, _lines(theirs, i))
         for description in (agreed, *self.local.proposed):
             for binding in description.others:
-                found.setdefault(binding, {})
-        return {binding: tuple(remotes)[:MAX_REMOTES] for binding, remotes in found.items()}
+                found.setdefault(binding, [])
+        return {binding: tuple(remotes[:MAX_REMOTES]) for binding, remotes in found.items()}
+
+    def _theirs(self) -> list[Description]:
+        """Returns what the other sides say: the latest exchange first, the agreed before others."""
+        theirs = []
+        for party in self.remotes.values():
+            if party.agreed.streams:
+                theirs.append(party.agreed)
+        for party in self.remotes.values():
+            for description in party.proposed:
+                if description.streams:
+                    theirs.append(description)
+        if len(theirs) > 1:
+            theirs.sort(key=_exchange_of, reverse=True)
+        return theirs
 
     def _remote(self, tag: bytes) -> Party:
         """Returns the party of a dialog; of too many, one that has agreed on nothing gives way."""
@@ -147,25 +187,40 @@ class CallMedia:
                 del self.remotes[next(early)]
         return party
 
-    def _both(self, remote_tag: bytes) -> tuple[Party, ...]:
-        remote = self.remotes.get(remote_tag)
-        return (self.local,) if remote is None else (self.local, remote)
+
+def _exchange_of(description: Description) -> int:
+    return description.exchange
 
 
-def _lines(descriptions: Sequence[Description], index: int) -> list[Line]:
-    """Returns one line of each description, the ones on either side of it being the same media."""
-    return [each.streams[index].line for each in descriptions if index < len(each.streams)]
+def _first_until(party: Party, due: float) -> float:
+    for description in party.proposed:
+        if description.until < due:
+            due = description.until
+    return due
 
 
-def _kept(
-    stream: Stream, answers: Sequence[Line]
-) -> tuple[tuple[Binding, ...], tuple[Binding, ...]]:
+def _lines(descriptions: list[Description], index: int, exchange: int | None = None) -> list[Line]:
+    """Returns one line of each description, the ones on either side of it being the same media.
+
+    With an `exchange` only of those that have this number.
+    """
+    lines = []
+    for each in descriptions:
+        if index < len(each.streams) and (exchange is None or each.exchange == exchange):
+            lines.append(each.streams[index].line)
+    return lines
+
+
+def _kept(stream: Stream, answers: list[Line]) -> tuple[Bindings, Bindings]:
     """Returns which bindings of an agreed stream the answers leave, if there are any."""
-    if answers and not any(_takes(line, stream.line) for line in answers):
+    if not answers:
+        return stream.rtp, stream.rtcp
+    is_taken, is_mux = False, stream.line.is_mux
+    for answer in answers:
+        is_taken = is_taken or _takes(answer, stream.line)
+        is_mux = is_mux and (answer.is_mux or answer.is_rejected)
+    if not is_taken:
         return (), ()
-    is_mux = (
-        stream.line.is_mux and answers and all(line.is_mux or line.is_rejected for line in answers)
-    )
     return stream.rtp, () if is_mux else stream.rtcp
 
 
@@ -175,20 +230,22 @@ def _takes(answer: Line, line: Line) -> bool:
 
 
 def _admit(
-    found: dict[Binding, dict[Endpoint, None]],
-    rtp: Sequence[Binding],
-    rtcp: Sequence[Binding],
-    lines: Sequence[Line],
+    found: dict[Binding, list[Endpoint]], rtp: Bindings, rtcp: Bindings, lines: list[Line]
 ) -> None:
     """Adds the bindings of a stream, and the endpoints of the other side's lines to them."""
-    for bindings, endpoints in (
-        (rtp, [line.rtp for line in lines]),
-        (rtcp, [line.rtp if line.is_mux else line.rtcp or line.rtp for line in lines]),
-    ):
-        for binding in bindings:
-            remotes = found.setdefault(binding, {})
-            remotes.update(
-                (endpoint, None)
-                for endpoint in endpoints
-                if endpoint is not None and is_one_family(endpoint, binding.internal)
-            )
+    for binding in rtp:
+        remotes = found.setdefault(binding, [])
+        for line in lines:
+            _add(remotes, line.rtp, binding)
+    for binding in rtcp:
+        remotes = found.setdefault(binding, [])
+        for line in lines:
+            _add(remotes, line.rtp if line.is_mux else line.rtcp or line.rtp, binding)
+
+
+def _add(remotes: list[Endpoint], endpoint: Endpoint | None, binding: Binding) -> None:
+    """Adds an endpoint, once, if it is of the binding's family."""
+    if endpoint is None or endpoint in remotes:
+        return
+    if is_ipv6(endpoint[0]) is is_ipv6(binding.internal[0]):
+        remotes.append(endpoint)

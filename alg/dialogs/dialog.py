@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Container, Iterator, Set
-from typing import NamedTuple
-
-import msgspec
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from typing import Final, NamedTuple
 
 from alg.dialogs.call import MAX_SIGNALLING, Call, CallKey, owner_of
 from alg.dialogs.call_media import MAX_FORKS, MAX_REMOTES
@@ -27,15 +25,27 @@ from alg.dialogs.origin import Origin
 from alg.dialogs.quota import HostQuota
 from alg.dialogs.rows import Touched, name_of
 from alg.dialogs.session_timer import session_deadline
-from alg.dialogs.states import DialogEvent, DialogState, next_state
+from alg.dialogs.states import (
+    ACCEPTED,
+    EARLY,
+    ENDED,
+    ENDING,
+    PROVISIONAL,
+    REFUSED,
+    DialogEvent,
+    next_state,
+)
 from alg.dialogs.summary import CallSummary, summarise
+from alg.stored import CALLS, encode_row
 from nat_table.binding import Binding, Owner
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, Socket
 from nat_table.table import NatTable
 
 REVIEW = 60.0
 FLOWING = 300.0
 MAX_ENDED = 100
+
+NOTHING_NAMED: Final[Mapping[Socket, Binding]] = {}
 
 
 class CallTimeouts(NamedTuple):
@@ -48,19 +58,20 @@ class CallTimeouts(NamedTuple):
 
 
 class Calls:
-    """Every call that has state, by its key; `ended` are the last answered ones that were."""
+    """Every call that has state, by its key."""
 
     def __init__(self, timeouts: CallTimeouts, limit: int, unanswered_limit: int) -> None:
         self.timeouts = timeouts
-        self.ended: deque[CallSummary] = deque(maxlen=MAX_ENDED)
         self._quota = HostQuota("calls", limit)
         self._unanswered = HostQuota("unanswered calls", unanswered_limit)
-        self._calls: dict[CallKey, Call] = {}
+        self._calls: dict[tuple[str, bytes, bytes], Call] = {}
         self._deadlines: Deadlines[CallKey] = Deadlines()
         self._reviews: Deadlines[CallKey] = Deadlines()
         self._ending: dict[CallKey, None] = {}
         self._touched: Touched[CallKey] = Touched()
-        self._written: dict[CallKey, tuple[object, ...]] = {}
+        self._era = 0
+        self._ended: deque[CallSummary] = deque(maxlen=MAX_ENDED)
+        self._lately_ended: deque[tuple[Call, float]] = deque(maxlen=MAX_ENDED)
 
     @property
     def quotas(self) -> tuple[HostQuota, HostQuota]:
@@ -81,9 +92,16 @@ class Calls:
         self._quota.limit = limit
         self._unanswered.limit = unanswered_limit
 
-    def find(self, key: CallKey) -> Call | None:
-        """Returns the call, None where there is no such call."""
-        return self._calls.get(key)
+    @property
+    def ended(self) -> Sequence[CallSummary]:
+        """The last answered calls that were, the latest last; looked at when somebody asks."""
+        self._ended.extend(summarise(call, ended_at) for call, ended_at in self._lately_ended)
+        self._lately_ended.clear()
+        return self._ended
+
+    def find(self, host: str, call_id: bytes, local_tag: bytes) -> Call | None:
+        """Returns the call that has this key, None where there is no such call."""
+        return self._calls.get((host, call_id, local_tag))
 
     def standing(self) -> list[Call]:
         """Returns the calls that have not ended."""
@@ -99,7 +117,7 @@ class Calls:
             self._unanswered.check(key.host)
             self._quota.take(key.host)
             self._unanswered.take(key.host)
-            call = self._calls[key] = Call(key, owner_of(key), origin=origin)
+            call = self._calls[key] = Call(key, owner_of(key), origin)
         return call
 
     def deadline(self, call: Call | None, now: float) -> float:
@@ -118,38 +136,51 @@ class Calls:
         call.expires_at = session_deadline(call.interval, self.timeouts.idle, now)
 
     def update(
-        self, table: NatTable, call: Call, now: float, named: Collection[Binding] = ()
+        self,
+        table: NatTable,
+        call: Call,
+        now: float,
+        named: Mapping[Socket, Binding] = NOTHING_NAMED,
     ) -> None:
         """Writes to the table what the call holds, until when, and who may send to it.
 
         `named` are the media bindings of the message in hand; those that the call does not need
-        end soon.
+        end soon. The table is told of nothing that it knows already.
         """
         if call.is_ended:
             return
-        key, until, owner = call.key, call.expires_at, call.owner
-        self._touched.add(key)
-        for binding in list(call.signalling)[:-MAX_SIGNALLING]:
-            let_linger(table, binding, owner, self.timeouts.transaction, now)
-            del call.signalling[binding]
-        written = (until, call.peers, tuple(call.signalling), call.is_in_use)
-        if not named and not call.media.is_changed and self._written.get(key) == written:
+        self._touched.add(call.key)
+        until, owner = call.expires_at, call.owner
+        if len(call.signalling) > MAX_SIGNALLING:
+            for binding in list(call.signalling)[:-MAX_SIGNALLING]:
+                let_linger(table, binding, owner, self.timeouts.transaction, now)
+                del call.signalling[binding]
+        is_moved = call.written_until != until or call.written_era != self._era
+        is_rearranged = call.media.is_changed
+        if not (is_moved or is_rearranged or call.is_stale or named):
             return
-        self._written[key] = written
-        if call.media.is_changed:
+        if is_rearranged:
             self._rearrange(table, call, now)
-        for binding in named:
-            if binding not in call.held:
+        held = call.held
+        for binding in named.values():
+            remotes = held.get(binding)
+            if remotes is None:
                 table.refresh(binding, owner, now + self.timeouts.replaced_media)
-        for binding, remotes in call.held.items():
-            table.refresh(binding, owner, until, remotes)
-        for binding in call.signalling:
-            table.refresh(binding, owner, until, call.peers)
+            elif not (is_moved or is_rearranged):
+                table.refresh(binding, owner, until, remotes)
+        if is_moved or is_rearranged:
+            for binding, remotes in held.items():
+                table.refresh(binding, owner, until, remotes)
+        if is_moved or call.is_stale:
+            for binding in call.signalling:
+                table.refresh(binding, owner, until, call.peers)
+        call.is_stale = False
+        call.written_until, call.written_era = until, self._era
         self._schedule(call, now)
 
     def rewrite(self) -> None:
         """Lets every call write to the table anew, when something of it was undone there."""
-        self._written.clear()
+        self._era += 1
 
     def happen(
         self, table: NatTable, call: Call, tag: bytes, event: DialogEvent, now: float
@@ -157,20 +188,22 @@ class Calls:
         """Moves one dialog of the call on; the other side of it has this tag."""
         if call.is_ended or not _has_room(call, tag, event):
             return
-        before = call.dialogs.get(tag, DialogState.EARLY)
-        call.dialogs[tag] = state = next_state(before, event)
-        if state is DialogState.ENDED:
-            is_early = DialogState.EARLY in call.dialogs.values() and not call.is_answered
+        before = call.dialogs.get(tag, EARLY)
+        state = next_state(before, event)
+        if state is not before or tag not in call.dialogs:
+            call.move(tag, state)
+        if state is ENDED:
+            is_early = EARLY in call.dialogs.values() and not call.is_answered
             if not call.is_confirmed and not is_early:
                 self.end(table, call, now)
                 return
             call.media.leave(tag)
-        if state is DialogState.ENDING and not call.is_in_use:
+        if state is ENDING and not call.is_in_use:
             call.expires_at = now + self.timeouts.transaction
         elif call.is_confirmed:
             if before is not state:
                 self.prolong(call, now)
-        elif event is DialogEvent.PROVISIONAL:
+        elif event is PROVISIONAL:
             call.expires_at = now + self.timeouts.ringing
         if call.is_in_use and not call.is_answered:
             call.is_answered, call.answered_at = True, now
@@ -179,7 +212,8 @@ class Calls:
     def refuse(self, table: NatTable, call: Call, now: float) -> None:
         """Ends every early dialog: a final failure answers the whole request (§16.7)."""
         for tag, state in call.dialogs.items():
-            call.dialogs[tag] = next_state(state, DialogEvent.REFUSED)
+            call.dialogs[tag] = next_state(state, REFUSED)
+        call.follow_dialogs()
         if not call.is_confirmed:
             self.end(table, call, now)
             self._deadlines.discard(call.key)
@@ -187,18 +221,13 @@ class Calls:
 
     def end(self, table: NatTable, call: Call, now: float) -> None:
         """Closes what the call owns; the call itself is remembered for a transaction's time."""
-        self._note_end(call, now)
         for binding in call.held:
             table.close(binding, call.owner, now)
         for binding in call.signalling:
             let_linger(table, binding, call.owner, self.timeouts.transaction, now)
-        call.is_ended = True
-        call.held.clear()
-        call.signalling.clear()
-        call.media.clear()
+        self._note_end(call, now)
         self._give_back(call)
         self._reviews.discard(call.key)
-        self._written.pop(call.key, None)
         call.expires_at = now + self.timeouts.transaction
         self._deadlines.put(call.key, call.expires_at)
         self._touched.add(call.key)
@@ -211,14 +240,14 @@ class Calls:
         if self._calls.get(call.key) is call and not call.is_ended:
             self.end(table, call, now)
             call.dialogs.clear()
+            call.follow_dialogs()
 
     def forget(self, binding: Binding, owners: Container[Owner]) -> None:
         """Has the calls of these owners know no more of a binding that is gone."""
-        for key, call in self._calls.items():
+        for call in self._calls.values():
             if call.owner in owners:
                 call.swap(lambda each: None if each == binding else each)
-                self._written.pop(key, None)
-                self._touched.add(key)
+                self._touched.add(call.key)
 
     def expire(self, table: NatTable, now: float) -> None:
         """Forgets the calls whose time is over; the table expires their bindings by itself.
@@ -228,15 +257,15 @@ class Calls:
         for key in self._deadlines.pop_due(now):
             call = self._calls.pop(key)
             self._reviews.discard(key)
-            self._written.pop(key, None)
-            self._touched.add(key)
+            self._touched.add(call.key)
             if not call.is_ended:
                 self._note_end(call, now)
                 self._give_back(call)
         for key in self._reviews.pop_due(now):
             call = self._calls[key]
             call.media.give_up(now)
-            call.media.is_changed |= call.narrow_at <= now
+            if call.narrow_at <= now:
+                call.media.is_changed = True
             self.update(table, call, now)
             self._schedule(call, now)
 
@@ -268,23 +297,23 @@ class Calls:
 
     def swap(self, swap: Swap) -> None:
         """Puts other bindings in the place of those that calls have."""
-        for key, call in self._calls.items():
+        for call in self._calls.values():
             call.swap(swap)
-            self._written.pop(key, None)
-            self._touched.add(key)
+            self._touched.add(call.key)
 
     def take_rows(self, *, has_all: bool) -> Iterator[tuple[str, bytes | None]]:
         """Yields the rows of what was touched."""
-        for key in self._touched.take(self._calls, has_all=has_all):
+        standing = (call.key for call in self._calls.values())
+        for key in self._touched.take(standing, has_all=has_all):
             call = self._calls.get(key)
-            yield name_of(key), msgspec.msgpack.encode(call) if call else None
+            yield name_of(key), None if call is None else encode_row(call)
 
     def put_row(self, row: bytes, standing: Swap, now: float) -> None:
         """Takes a call back, with those of its bindings that still stand.
 
         What kept it may have passed meanwhile, so it is given the time of a review.
         """
-        call = msgspec.msgpack.decode(row, type=Call)
+        call = CALLS.decode(row).restore()
         call.swap(standing)
         if call.is_in_use:
             call.expires_at = max(call.expires_at, now + REVIEW)
@@ -301,17 +330,17 @@ class Calls:
         """Follows changed descriptions; what they replaced stays until late packets have come."""
         is_due = call.narrow_at <= now
         soon = now + self.timeouts.replaced_media
-        held: dict[Binding, tuple[Endpoint, ...]] = {}
+        held = call.media.needed()
         call.media.is_changed, call.narrow_at = False, math.inf
-        for binding, remotes in call.media.needed().items():
-            earlier = call.held.get(binding, ())
-            left = () if is_due else tuple(each for each in earlier if each not in remotes)
-            if left:
-                call.narrow_at = soon
-            held[binding] = (*remotes, *left)[:MAX_REMOTES]
-        for binding in call.held:
-            if binding not in held:
+        for binding, earlier in call.held.items():
+            remotes = held.get(binding)
+            if remotes is None:
                 table.refresh(binding, call.owner, soon)
+            elif not is_due and remotes != earlier:
+                left = tuple([each for each in earlier if each not in remotes])
+                if left:
+                    call.narrow_at = soon
+                    held[binding] = (*remotes, *left)[:MAX_REMOTES]
         call.held = held
 
     def _schedule(self, call: Call, now: float) -> None:
@@ -328,8 +357,9 @@ class Calls:
             self._reviews.put(key, review_at)
 
     def _note_end(self, call: Call, now: float) -> None:
+        last = call.end()
         if call.is_answered:
-            self.ended.append(summarise(call, now))
+            self._lately_ended.append((last, now))
 
     def _give_back(self, call: Call) -> None:
         self._quota.give_back(call.key.host)
@@ -341,10 +371,11 @@ def _has_room(call: Call, tag: bytes, event: DialogEvent) -> bool:
     """Whether a call may have this dialog; of too many, one that only rings gives way to a 2xx."""
     if tag in call.dialogs or len(call.dialogs) < MAX_FORKS:
         return True
-    early = [each for each, state in call.dialogs.items() if state is DialogState.EARLY]
-    if event is not DialogEvent.ACCEPTED or not early:
+    early = [each for each, state in call.dialogs.items() if state is EARLY]
+    if event is not ACCEPTED or not early:
         return False
     del call.dialogs[early[0]]
+    call.follow_dialogs()
     call.media.leave(early[0])
     return True
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-import msgspec
-
 from alg.dialogs.deadlines import Deadlines
 from alg.dialogs.linger import let_linger
 from alg.dialogs.offer_answer import Swap
 from alg.dialogs.quota import HostQuota
 from alg.dialogs.rows import Touched, name_of
+from alg.stored import encode_row
 from nat_table.binding import Binding, Owner
 from nat_table.table import NatTable
 
@@ -114,17 +113,19 @@ class Grants(Generic[GrantT]):
         """Yields the rows of what was touched."""
         for key in self._touched.take(self._grants, has_all=has_all):
             found = self._grants.get(key)
-            yield name_of(key), msgspec.msgpack.encode((key, found)) if found else None
+            yield name_of(key), encode_row((key, found)) if found else None
 
     def put_row(self, row: bytes, standing: Swap, now: float) -> None:
         """Takes a grant back, with those of its bindings that still stand."""
-        encoded_key, encoded = msgspec.msgpack.decode(row, type=tuple[msgspec.Raw, msgspec.Raw])
-        key = msgspec.msgpack.decode(encoded_key, type=RegistrationKey)
-        found = msgspec.msgpack.decode(encoded, type=self._kind)
+        key, found = self._decode(row)
         found.swap(standing)
         self._grants[key] = found
         self._quota.add(key.host)
         self._deadlines.put(key, found.expires_at)
+
+    def _decode(self, row: bytes) -> tuple[RegistrationKey, GrantT]:
+        """Reads a row; raises ValueError where it is malformed."""
+        raise NotImplementedError
 
     def limit(self, limit: int) -> None:
         """Lets each host have so many from now on."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
-
 from alg.dialogs.deadlines import Deadlines
 from alg.dialogs.offer_answer import Line, Swap
 from alg.dialogs.peers import Peers
 from alg.dialogs.rows import Touched, name_of
+from alg.stored import INVITATIONS, encode_row
 
 
 class InvitationKey(NamedTuple):
@@ -99,9 +98,13 @@ class Invitations:
         standing = (key for invitations in self._hosts.values() for key in invitations)
         for key in self._touched.take(standing, has_all=has_all):
             found = self.find(key)
-            yield name_of(key), msgspec.msgpack.encode((key, found)) if found else None
+            yield name_of(key), encode_row((key, found)) if found else None
 
     def put_row(self, row: bytes, standing: Swap, now: float) -> None:
         """Takes a row back."""
-        key, invitation = msgspec.msgpack.decode(row, type=tuple[InvitationKey, Invitation])
-        self.note(key, invitation)
+        key, stored = INVITATIONS.decode(row)
+        lines = tuple(Line(*line) for line in stored.lines)
+        invitation = Invitation(
+            stored.cseq, lines, stored.peers, stored.expires_at, stored.begun_at
+        )
+        self.note(InvitationKey(*key), invitation)

@@ -8,13 +8,15 @@ There is one open offer at a time (RFC 3264 §4), so whatever is agreed on later
 every earlier exchange was over: the 200 to an INVITE must not bring back what it offered before a
 PRACK or UPDATE changed it. Exchanges are therefore numbered as they begin, and an answer has the
 number of its offer: descriptions of one number belong together, line by line.
+
+Values that are made for every message write their `__init__` out, as in `nat_table.binding`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from alg.sdp.session import DISCARD_PORT
 from nat_table.binding import Binding
@@ -23,11 +25,15 @@ from nat_table.endpoint import TCP, UDP, Endpoint, Socket
 MAX_PROPOSED = 8
 
 Bindings = tuple[Binding, ...]
+
+RequestId = tuple[bytes, int]
+"""Which request a description is in, or answers: its sender's tag, b"" for the phone, and CSeq."""
+
 Swap = Callable[[Binding], Binding | None]
 Value = TypeVar("Value")
 
 
-class Line(NamedTuple):
+class Line:
     """One m= line, as the side that wrote it means it.
 
     `rtp` and `rtcp` are where that side wants its media: None where it names nothing that can be
@@ -37,77 +43,157 @@ class Line(NamedTuple):
     `media` is its type, such as b"audio". `is_two_way` says that the side sends and receives.
     """
 
-    rtp: Endpoint | None
-    rtcp: Endpoint | None
-    pair_count: int
-    is_rejected: bool
-    is_mux: bool
-    setup: bytes | None = None
-    media: bytes = b""
-    is_two_way: bool = True
+    __slots__ = (
+        "is_mux",
+        "is_rejected",
+        "is_two_way",
+        "media",
+        "pair_count",
+        "rtcp",
+        "rtp",
+        "setup",
+    )
+
+    def __init__(
+        self,
+        rtp: Endpoint | None,
+        rtcp: Endpoint | None,
+        pair_count: int,
+        is_rejected: bool,
+        is_mux: bool,
+        setup: bytes | None = None,
+        media: bytes = b"",
+        is_two_way: bool = True,
+    ) -> None:
+        self.rtp = rtp
+        self.rtcp = rtcp
+        self.pair_count = pair_count
+        self.is_rejected = is_rejected
+        self.is_mux = is_mux
+        self.setup = setup
+        self.media = media
+        self.is_two_way = is_two_way
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Line) and self.fields() == other.fields()
+
+    def fields(self) -> tuple[object, ...]:
+        """Returns what it consists of, in the order in which it is made."""
+        return (
+            self.rtp,
+            self.rtcp,
+            self.pair_count,
+            self.is_rejected,
+            self.is_mux,
+            self.setup,
+            self.media,
+            self.is_two_way,
+        )
+
+    def at(self, rtp: Endpoint | None, rtcp: Endpoint | None) -> Line:
+        """Returns the same line with its media elsewhere."""
+        return Line(
+            rtp,
+            rtcp,
+            self.pair_count,
+            self.is_rejected,
+            self.is_mux,
+            self.setup,
+            self.media,
+            self.is_two_way,
+        )
 
 
-class Stream(NamedTuple):
+class Stream:
     """A line, and the bindings that the phone has for it."""
 
-    line: Line
-    rtp: Bindings = ()
-    rtcp: Bindings = ()
+    __slots__ = ("line", "rtcp", "rtp")
+
+    def __init__(self, line: Line, rtp: Bindings = (), rtcp: Bindings = ()) -> None:
+        self.line = line
+        self.rtp = rtp
+        self.rtcp = rtcp
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and self.fields() == other.fields()
+
+    def fields(self) -> tuple[object, ...]:
+        """Returns what it consists of, in the order in which it is made."""
+        return (self.line, self.rtp, self.rtcp)
 
 
-class RequestId(NamedTuple):
-    """The request that a description stands in or answers; its sender's tag, b"" for the phone."""
-
-    asker: bytes
-    cseq: int
-
-
-class Description(NamedTuple):
+class Description:
     """One session description; `others` are bindings that belong to no line's own address.
 
     `until` is when a proposal is given up (seconds).
     """
 
-    exchange: int
-    request: RequestId
-    streams: tuple[Stream, ...]
-    others: Bindings = ()
-    until: float = 0.0
+    __slots__ = ("exchange", "others", "request", "streams", "until")
 
-    def bindings(self) -> Iterator[Binding]:
-        """Yields every binding of the description."""
-        for stream in self.streams:
-            yield from stream.rtp
-            yield from stream.rtcp
-        yield from self.others
+    def __init__(
+        self,
+        exchange: int,
+        request: RequestId,
+        streams: tuple[Stream, ...],
+        others: Bindings = (),
+        until: float = 0.0,
+    ) -> None:
+        self.exchange = exchange
+        self.request = request
+        self.streams = streams
+        self.others = others
+        self.until = until
+
+    def is_same_as(self, other: Description) -> bool:
+        """Whether it says the same as another one, however long either is proposed."""
+        return (
+            self.exchange == other.exchange
+            and self.request == other.request
+            and self.streams == other.streams
+            and self.others == other.others
+        )
+
+    def fields(self) -> tuple[object, ...]:
+        """Returns what it consists of, in the order in which it is made."""
+        return (self.exchange, self.request, self.streams, self.others, self.until)
 
     def swapped(self, swap: Swap) -> Description:
         """Returns the description with other bindings in the place of its own."""
         streams = tuple(
-            Stream(line, swap_all(rtp, swap), swap_all(rtcp, swap))
-            for line, rtp, rtcp in self.streams
+            Stream(each.line, swap_all(each.rtp, swap), swap_all(each.rtcp, swap))
+            for each in self.streams
         )
-        return self._replace(streams=streams, others=swap_all(self.others, swap))
+        others = swap_all(self.others, swap)
+        return Description(self.exchange, self.request, streams, others, self.until)
 
 
-NOTHING = Description(0, RequestId(b"", -1), ())
+NOTHING: Final = Description(0, (b"", -1), ())
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Party:
     """What one side has agreed to and proposed; `tag` is b"" for the phone."""
 
     tag: bytes
-    agreed: Description = NOTHING
-    proposed: list[Description] = field(default_factory=list)
-    settled: dict[bytes, int] = field(default_factory=dict)
+    agreed: Description
+    proposed: list[Description]
+    settled: dict[bytes, int]
+
+    def __init__(self, tag: bytes) -> None:
+        self.tag = tag
+        self.agreed = NOTHING
+        self.proposed = []
+        self.settled = {}
 
     def find(self, request: RequestId) -> Description | None:
         """Returns the latest description in or for a request."""
-        for description in reversed(self.proposed):
+        found = None
+        for description in self.proposed:
             if description.request == request:
-                return description
-        return self.agreed if self.agreed.request == request else None
+                found = description
+        if found is None and self.agreed.request == request:
+            return self.agreed
+        return found
 
     def latest(self) -> Description:
         """Returns what a new description goes on from, line by line."""
@@ -127,16 +213,16 @@ class Party:
                 asker == self.tag or earlier.streams == description.streams
             ):
                 self.proposed[i] = description
-                return earlier._replace(until=description.until) != description
+                return not earlier.is_same_as(description)
         self.proposed.append(description)
         del self.proposed[:-MAX_PROPOSED]
         return True
 
     def prolong(self, request: RequestId, until: float) -> None:
         """Gives what is proposed in or for a request more time."""
-        for i, description in enumerate(self.proposed):
+        for description in self.proposed:
             if description.request == request:
-                self.proposed[i] = description._replace(until=until)
+                description.until = until
 
     def settle(self, description: Description) -> bool:
         """Agrees on a final answer; returns whether anything has changed."""
@@ -146,7 +232,7 @@ class Party:
             return False
         dropped = self._drop(request)
         self.settled[asker] = cseq
-        if description.exchange < self.agreed.exchange or description == self.agreed:
+        if description.exchange < self.agreed.exchange or description.is_same_as(self.agreed):
             return dropped is not None
         self.agreed = description
         return True
@@ -175,13 +261,18 @@ class Party:
 
     def _drop(self, request: RequestId) -> Description | None:
         """Closes a request; returns the latest of what was proposed in or for it."""
-        found = [each for each in self.proposed if each.request == request]
-        if not found:
+        found, left = None, []
+        for each in self.proposed:
+            if each.request == request:
+                found = each
+            else:
+                left.append(each)
+        if found is None:
             return None
         asker, cseq = request
         self.settled[asker] = max(cseq, self.settled.get(asker, -1))
-        self.proposed = [each for each in self.proposed if each.request != request]
-        return found[-1]
+        self.proposed = left
+        return found
 
 
 def streams_of(
@@ -195,16 +286,30 @@ def streams_of(
     streams = []
     for i, line in enumerate(lines):
         held = before.streams[i] if i < len(before.streams) else None
-        if line.rtp is None and not line.is_rejected and held is not None:
-            streams.append(
-                held._replace(line=line._replace(rtp=held.line.rtp, rtcp=held.line.rtcp))
-            )
-        elif line.rtp is not None and line.rtp.port == DISCARD_PORT and held is not None:
-            streams.append(held._replace(line=line))
+        rtp = line.rtp
+        if rtp is None and not line.is_rejected and held is not None:
+            line = line.at(held.line.rtp, held.line.rtcp)
+            streams.append(Stream(line, held.rtp, held.rtcp))
+        elif rtp is not None and rtp[1] == DISCARD_PORT and held is not None:
+            streams.append(Stream(line, held.rtp, held.rtcp))
+        elif not bound:
+            streams.append(Stream(line))
         else:
-            streams.append(Stream(line, _row(line, line.rtp, bound), _row(line, line.rtcp, bound)))
-    named = {each for stream in streams for each in (*stream.rtp, *stream.rtcp)}
-    return tuple(streams), tuple(each for each in bound.values() if each not in named)
+            streams.append(Stream(line, _row(line, rtp, bound), _row(line, line.rtcp, bound)))
+    return tuple(streams), _others(streams, bound)
+
+
+def _others(streams: list[Stream], bound: Mapping[Socket, Binding]) -> Bindings:
+    """Returns the bindings that belong to none of the streams."""
+    if not bound:
+        return ()
+    named: set[Binding] = set()
+    for stream in streams:
+        named.update(stream.rtp)
+        named.update(stream.rtcp)
+    if len(named) == len(bound) and named.issuperset(bound.values()):
+        return ()
+    return tuple([each for each in bound.values() if each not in named])
 
 
 def swap_keys(values: Mapping[Binding, Value], swap: Swap) -> dict[Binding, Value]:
@@ -220,10 +325,13 @@ def swap_all(bindings: Bindings, swap: Swap) -> Bindings:
 
 def _row(line: Line, first: Endpoint | None, bound: Mapping[Socket, Binding]) -> Bindings:
     """Returns the bindings of every other port in the line's row (RFC 8866 §5.14)."""
-    if first is None or not bound:
+    if first is None:
         return ()
-    (address, port), count = first, line.pair_count
     transport = UDP if line.setup is None else TCP
-    row = range(port, port + 2 * count, 2) if count > 1 else (port,)
-    found = (bound.get((transport, Endpoint(address, each))) for each in row)
-    return tuple(binding for binding in found if binding is not None)
+    if line.pair_count <= 1:
+        only = bound.get((transport, first))
+        return () if only is None else (only,)
+    address, port = first
+    row = [Endpoint(address, each) for each in range(port, port + 2 * line.pair_count, 2)]
+    found = [bound.get((transport, each)) for each in row]
+    return tuple([binding for binding in found if binding is not None])

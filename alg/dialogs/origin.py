@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from alg.sip.message import SipMessage
-from alg.sip.name_addr import addr_spec_of
 
 
 class Origin(NamedTuple):
@@ -28,6 +27,4 @@ NO_ORIGIN = Origin()
 
 def origin_of(message: SipMessage, is_inbound: bool, begun_at: float | None) -> Origin:
     """Returns how a call began, by its INVITE or by an answer to that."""
-    data, singles = message.data, message.singles
-    caller, callee = (addr_spec_of(data, singles[name]) for name in ("from", "to"))
-    return Origin(begun_at, is_inbound, caller, callee)
+    return Origin(begun_at, is_inbound, message.addr_spec("from"), message.addr_spec("to"))

@@ -8,38 +8,39 @@ again changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from alg.sip.host import canonical_host, unicast_address
+from alg.sip.header_line import CONTACT, RECORD_ROUTE, HeaderLine
 from alg.sip.message import SipMessage
-from alg.sip.name_addr import parse_name_addrs
-from alg.sip.uri import parse_uri
-from nat_table.endpoint import Endpoint, is_one_family
+from nat_table.endpoint import Endpoint, is_ipv6
 
 MAX_PEERS = 8
 
 Peers = tuple[Endpoint, ...]
 
-_NAMING = ("contact", "record-route")
-
 
 def join_peers(known: Peers, others: Iterable[Endpoint]) -> Peers:
     """Returns the peers with the others before them, whose addresses are not known yet.
 
+    Where there are none such it returns what was known, the very same.
     Of too many the oldest go, but never the very first, which is the phone's own choice.
     """
-    addresses = {peer.address for peer in known}
-    new: dict[str, Endpoint] = {}
+    new: list[Endpoint] = []
     for other in others:
-        if other.address not in addresses:
-            new.setdefault(other.address, other)
-    joined = (*new.values(), *known)
+        if not is_peer(known, other[0]) and not is_peer(new, other[0]):
+            new.append(other)
+    if not new:
+        return known
+    joined = (*new, *known)
     return joined if len(joined) <= MAX_PEERS else (*joined[: MAX_PEERS - 1], joined[-1])
 
 
-def is_peer(peers: Peers, address: str) -> bool:
+def is_peer(peers: Sequence[Endpoint], address: str) -> bool:
     """Whether the address is one of the peers'."""
-    return any(peer.address == address for peer in peers)
+    for peer in peers:  # noqa: SIM110 (a generator is dear, and this is asked for every message)
+        if peer[0] == address:
+            return True
+    return False
 
 
 def named_peers(message: SipMessage, remote: Endpoint) -> list[Endpoint]:
@@ -47,23 +48,24 @@ def named_peers(message: SipMessage, remote: Endpoint) -> list[Endpoint]:
 
     Only those of the remote's family: others do not send to a mapping that the remote sends to.
     """
-    found: dict[str, Endpoint] = {}
-    for name, start, end in message.fields:
-        if name in _NAMING and name not in found:
-            endpoint = _endpoint(message.data, start, end)
-            if endpoint is not None and is_one_family(endpoint, remote):
-                found[name] = endpoint
-    return list(found.values())
+    found: list[Endpoint] = []
+    contact: Endpoint | None = None
+    route: Endpoint | None = None
+    for line in message.lines:
+        if line.kind == CONTACT and contact is None:
+            contact = _near(line, remote)
+            if contact is not None:
+                found.append(contact)
+        elif line.kind == RECORD_ROUTE and route is None:
+            route = _near(line, remote)
+            if route is not None:
+                found.append(route)
+    return found
 
 
-def _endpoint(data: bytes, start: int, end: int) -> Endpoint | None:
-    try:
-        value = next(parse_name_addrs(data, start, end))
-    except ValueError:
+def _near(line: HeaderLine, remote: Endpoint) -> Endpoint | None:
+    """Returns the first endpoint of a field, if it is one of the remote's family."""
+    endpoint = line.first_endpoint()
+    if endpoint is None or is_ipv6(endpoint[0]) is not is_ipv6(remote[0]):
         return None
-    uri = parse_uri(data, *value.uri)
-    address = uri and unicast_address(canonical_host(data[uri.host.start : uri.host.end]))
-    if not uri or not address:
-        return None
-    port = int(data[uri.port.start : uri.port.end]) if uri.port else uri.default_port
-    return Endpoint(address, port)
+    return endpoint

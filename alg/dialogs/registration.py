@@ -11,35 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from alg.dialogs.grants import Grants, RegistrationKey
 from alg.dialogs.linger import let_linger
 from alg.dialogs.offer_answer import Swap, swap_keys
 from alg.dialogs.peers import Peers, join_peers
+from alg.dialogs.request_sent import RequestSent
+from alg.stored import REGISTRATIONS, restore_keys
 from alg.verdict import Step
 from nat_table.binding import Binding
-from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
 
 DEFAULT_EXPIRES = 3600
 MAX_ASKED = 8
-
-
-class RequestSent(NamedTuple):
-    """What tells whose answer a response is: CSeq, topmost branch, and the address it went to."""
-
-    cseq: int
-    branch: bytes
-    server: Endpoint
-
-    def is_answered_by(self, other: RequestSent) -> bool:
-        """Whether a response with these comes from the server that was asked."""
-        return (self.cseq, self.branch, self.server.address) == (
-            other.cseq,
-            other.branch,
-            other.server.address,
-        )
 
 
 @dataclass(slots=True)
@@ -149,6 +133,22 @@ class Registrations(Grants[Registration]):
         """Returns the bindings that some registration has been granted, each once."""
         standing = self._grants.values()
         return list(dict.fromkeys(each for one in standing for each in one.granted))
+
+    def _decode(self, row: bytes) -> tuple[RegistrationKey, Registration]:
+        key, stored = REGISTRATIONS.decode(row)
+        registration = Registration(
+            {
+                cseq: Asked(
+                    each.sent.restore(), restore_keys(each.lifetimes), each.is_wildcard, each.user
+                )
+                for cseq, each in stored.asked.items()
+            },
+            restore_keys(stored.granted),
+            stored.registrars,
+            stored.expires_at,
+            stored.user,
+        )
+        return RegistrationKey(*key), registration
 
     def all(self) -> Iterator[tuple[RegistrationKey, Registration]]:
         """Iterates over the registrations that stand at the time of the call."""

@@ -6,6 +6,7 @@ A pair of state and event that is not in the table leaves the state as it is.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 
 class DialogState(enum.Enum):
@@ -15,6 +16,8 @@ class DialogState(enum.Enum):
     CONFIRMED = "confirmed"
     ENDING = "ending"
     ENDED = "ended"
+
+    __hash__ = object.__hash__  # as in `Transport`
 
 
 class DialogEvent(enum.Enum):
@@ -27,14 +30,28 @@ class DialogEvent(enum.Enum):
     BYE_ANSWERED = "final response to BYE"
     BYE_CHALLENGED = "401 or 407 to BYE"
 
+    __hash__ = object.__hash__  # as in `Transport`
 
-DIALOG: dict[tuple[DialogState, DialogEvent], DialogState] = {
-    (DialogState.EARLY, DialogEvent.ACCEPTED): DialogState.CONFIRMED,
-    (DialogState.EARLY, DialogEvent.REFUSED): DialogState.ENDED,
-    (DialogState.EARLY, DialogEvent.BYE): DialogState.ENDING,
-    (DialogState.CONFIRMED, DialogEvent.BYE): DialogState.ENDING,
-    (DialogState.ENDING, DialogEvent.BYE_ANSWERED): DialogState.ENDED,
-    (DialogState.ENDING, DialogEvent.BYE_CHALLENGED): DialogState.CONFIRMED,
+
+EARLY: Final = DialogState.EARLY
+CONFIRMED: Final = DialogState.CONFIRMED
+ENDING: Final = DialogState.ENDING
+ENDED: Final = DialogState.ENDED
+PROVISIONAL: Final = DialogEvent.PROVISIONAL
+ACCEPTED: Final = DialogEvent.ACCEPTED
+REFUSED: Final = DialogEvent.REFUSED
+BYE: Final = DialogEvent.BYE
+BYE_ANSWERED: Final = DialogEvent.BYE_ANSWERED
+BYE_CHALLENGED: Final = DialogEvent.BYE_CHALLENGED
+"""The same by themselves, as with `Transport`."""
+
+DIALOG: Final[dict[tuple[DialogState, DialogEvent], DialogState]] = {
+    (EARLY, ACCEPTED): CONFIRMED,
+    (EARLY, REFUSED): ENDED,
+    (EARLY, BYE): ENDING,
+    (CONFIRMED, BYE): ENDING,
+    (ENDING, BYE_ANSWERED): ENDED,
+    (ENDING, BYE_CHALLENGED): CONFIRMED,
 }
 
 

@@ -20,8 +20,9 @@ from alg.dialogs.grants import Grants, RegistrationKey
 from alg.dialogs.linger import let_linger
 from alg.dialogs.offer_answer import Swap, swap_keys
 from alg.dialogs.peers import Peers, is_peer, join_peers
-from alg.dialogs.registration import RequestSent
+from alg.dialogs.request_sent import RequestSent
 from alg.sip.message import SipMessage
+from alg.stored import SUBSCRIPTIONS, restore_keys
 from nat_table.binding import Binding
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
@@ -163,6 +164,17 @@ class Subscriptions(Grants[Subscription]):
             self._keep(table, key, subscription, 0, now)
         elif notified.seconds is not None:
             self._keep(table, key, subscription, notified.seconds, now)
+
+    def _decode(self, row: bytes) -> tuple[RegistrationKey, Subscription]:
+        key, stored = SUBSCRIPTIONS.decode(row)
+        subscription = Subscription(
+            {cseq: sent.restore() for cseq, sent in stored.asked.items()},
+            restore_keys(stored.bindings),
+            stored.peers,
+            stored.expires_at,
+            stored.is_granted,
+        )
+        return RegistrationKey(*key), subscription
 
     def _keep(
         self,

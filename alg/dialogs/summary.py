@@ -1,6 +1,6 @@
 """A call as whoever looks at it sees it: its state, and what its media needs, as plain values.
 
-A call that has ended lets go of everything, so its summary is made just before.
+Of a call that has ended it tells what it was just before (`Call.end`).
 """
 
 from __future__ import annotations
@@ -85,10 +85,12 @@ def _streams(call: Call) -> Iterator[StreamSummary]:
     parties = call.media.remotes.values()
     answers = [each.agreed for each in parties if each.agreed.exchange == description.exchange]
     left = dict.fromkeys(call.held)
-    for i, (line, *bindings) in enumerate(description.streams):
-        rtp, rtcp = (tuple(each for each in row if each in call.held) for row in bindings)
+    for i, stream in enumerate(description.streams):
+        rows = (stream.rtp, stream.rtcp)
+        rtp, rtcp = (tuple(each for each in row if each in call.held) for row in rows)
         if rtp or rtcp:
-            yield StreamSummary(line.media, rtp, rtcp, _is_two_way(line, answers, i))
+            is_two_way = _is_two_way(stream.line, answers, i)
+            yield StreamSummary(stream.line.media, rtp, rtcp, is_two_way)
             for binding in (*rtp, *rtcp):
                 left.pop(binding, None)
     for binding in left:

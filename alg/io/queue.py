@@ -19,6 +19,9 @@ from typing import cast
 
 from netfilterqueue import COPY_PACKET, NetfilterQueue, Packet
 
+from alg.io.backlog import Backlog
+from alg.io.clock import now
+
 log = logging.getLogger("sipnat.queue")
 
 # linux/netfilter/nfnetlink.h, nfnetlink_queue.h
@@ -34,7 +37,9 @@ _COPY_RANGE = 0xFFFF
 _SOCKET_BUFFER = 16 * 1024 * 1024
 MAX_QUEUED = 8192
 _READ_SIZE = 0xFFFF + 4096
-_BATCH = 64
+_TURN = 0.005
+"""How long packets are handled at a time, in seconds, before others have theirs."""
+
 _MAX_HELD = 1024
 HOLD_TIMEOUT = 1.0
 """How long a packet is held; SIP over UDP is sent again until then."""
@@ -62,9 +67,14 @@ class PacketQueue:
     What is held is decided anew after `resume_soon`, and dropped after `HOLD_TIMEOUT` seconds.
     """
 
-    def __init__(self, number: int, handle: Handler, is_fail_open: bool) -> None:
-        """Binds the queue; raises QueueBusy."""
+    def __init__(self, number: int, handle: Handler, is_fail_open: bool, mark: int) -> None:
+        """Binds the queue; raises QueueBusy.
+
+        Packets that were changed get the mark too, for firewalls that accept those of mappings: the
+        rules have seen a packet before its message has made one.
+        """
         self._handle = handle
+        self._mark = mark
         self._library = NetfilterQueue()
         try:
             self._library.bind(
@@ -74,7 +84,10 @@ class PacketQueue:
             raise QueueBusy(str(error)) from error
         self._socket = socket.socket(fileno=os.dup(self._library.get_fd()))
         self._socket.setblocking(False)
-        self._left = 0
+        self._backlog = Backlog(number)
+        self._served = 0
+        self._turn_ends = 0.0
+        self._is_behind = False
         self._held: dict[Packet, asyncio.TimerHandle] = {}
         self._configure(number, is_fail_open)
 
@@ -82,10 +95,19 @@ class PacketQueue:
         """Returns the descriptor that is readable when packets wait."""
         return self._socket.fileno()
 
-    def serve(self) -> None:
-        """Handles the packets that wait, some tens at the most, and returns."""
-        self._left = _BATCH
+    def serve(self) -> float:
+        """Handles packets that wait, for a few milliseconds at the most.
+
+        Returns for how long the next one has waited, in seconds: 0.0 where there is none, and where
+        the kernel does not tell.
+        """
+        self._is_behind = False
+        self._turn_ends = now() + _TURN
         self._library.run_socket(cast(socket.socket, self))
+        if self._is_behind:
+            return self._backlog.waited(self._served, now())
+        self._backlog.forget()
+        return 0.0
 
     def resume_soon(self) -> None:
         """Decides anew about what is held, once what happens now is over."""
@@ -104,18 +126,20 @@ class PacketQueue:
             packet, timer = self._held.popitem()
             timer.cancel()
             packet.drop()
+        self._backlog.close()
         self._socket.close()
         self._library.unbind()
 
     def recv(self, _size: int) -> bytes:
         """Reads one whole netlink datagram for the library; BlockingIOError ends its loop."""
-        if self._left == 0:
+        if now() >= self._turn_ends:
+            self._is_behind = True
             raise BlockingIOError(errno.EAGAIN, "enough for now")
-        self._left -= 1
         return self._socket.recv(_READ_SIZE)
 
     def _deliver(self, packet: Packet) -> None:
         raw = packet.get_payload()
+        self._served = packet.id
         try:
             answer = self._handle(raw, packet.indev, packet.outdev)
         except Hold as hold:
@@ -129,6 +153,7 @@ class PacketQueue:
             return
         if answer is not raw:
             packet.set_payload(answer)
+            packet.set_mark(packet.get_mark() | self._mark)
         packet.accept()
 
     def _hold(self, packet: Packet, hold: Hold) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import msgspec
 
-from alg.datagram import Datagram
+from alg.datagram import Datagram, Side
 from alg.observe.passage import Occurrence, Passage
 from alg.sip.span import Edit, apply_edits
 from alg.verdict import Outcome, Reason, Step, Verdict
 from nat_table.binding import Binding, Pinhole
 from nat_table.changes import Change, Closed, Opened, Refreshed
-from nat_table.endpoint import Endpoint
+from nat_table.endpoint import Endpoint, Transport
 
 _Kept = tuple[str, Binding, tuple[Pinhole | None, ...]]
 
@@ -23,10 +23,15 @@ class _Message(msgspec.Struct, array_like=True, tag="message", frozen=True):
     time: float
     took: float
     commit: float
-    datagram: Datagram
+    source: Endpoint
+    destination: Endpoint
+    payload: bytes
+    came_from: Side
+    goes_to: Side
+    transport: Transport
     verdict: Verdict
     reason: Reason
-    edits: tuple[Edit, ...]
+    edits: list[tuple[int, int, bytes, str]]
     changes: list[_Kept]
     detail: str
     steps: tuple[Step, ...]
@@ -47,16 +52,21 @@ _decode = msgspec.msgpack.Decoder(_Message | _Change).decode
 
 def encode_passage(passage: Passage) -> bytes:
     """Encodes a message and what became of it."""
-    outcome = passage.outcome
+    datagram, outcome = passage.datagram, passage.outcome
     return _encode(
         _Message(
             passage.time,
             passage.took,
             passage.commit,
-            passage.datagram,
+            datagram.source,
+            datagram.destination,
+            datagram.payload,
+            datagram.came_from,
+            datagram.goes_to,
+            datagram.transport,
             outcome.verdict,
             outcome.reason,
-            outcome.edits,
+            [edit.fields() for edit in outcome.edits],
             _kept(outcome.changes),
             outcome.detail,
             outcome.steps,
@@ -77,17 +87,25 @@ def decode_record(encoded: bytes) -> Passage | Occurrence:
     changes = tuple(map(_change, record.changes))
     if isinstance(record, _Change):
         return Occurrence(record.time, record.what, changes)
-    payload = apply_edits(record.datagram.payload, record.edits)
+    datagram = Datagram(
+        record.source,
+        record.destination,
+        record.payload,
+        record.came_from,
+        record.goes_to,
+        record.transport,
+    )
+    edits = [Edit(*fields) for fields in record.edits]
     return Passage(
         record.time,
         record.took,
         record.commit,
-        record.datagram,
+        datagram,
         Outcome(
             record.verdict,
             record.reason,
-            payload,
-            record.edits,
+            apply_edits(record.payload, edits),
+            tuple(edits),
             changes,
             record.detail,
             record.steps,

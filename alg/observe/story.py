@@ -153,7 +153,7 @@ def _edit_rows(message: bytes, edits: Iterable[Edit]) -> list[dict[str, str]]:
     """Returns what was edited, a host and its port as one."""
     joined: list[Edit] = []
     for edit in sorted(edits):
-        start, end, new, what = edit
+        start, end, new, what = edit.fields()
         if joined and joined[-1].what == what and message[joined[-1].end : start] in (b"", b":"):
             first = joined.pop()
             start, new = first.start, first.new + message[first.end : start] + new

@@ -33,6 +33,7 @@ REASONS = {
     "commit-failed": "the kernel refused a mapping, so it must come again",
     "upstream": "the gateway above has not granted the mapping yet",
     "draining": "the gateway takes no new calls now",
+    "overload": "more comes than the gateway can serve, and it begins something new",
     "error": "there was an error in sipnat, which its log shows",
 }
 _VERDICTS = {"unchanged": "passed as it came", "dropped": "dropped", "held": "held back"}

@@ -344,7 +344,7 @@ class Playbook:
 
     def store(self) -> None:
         """Stores what has changed since the last time, as the daemon does twice a second."""
-        for key, row in self.gateway.take_touched().items():
+        for key, row in self.gateway.take_touched():
             if row is None:
                 self.stored.pop(key, None)
             else:

@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 
 import alg.gateway
+import alg.sdp.line
 import alg.sdp.multipart
 import alg.sdp.session
 import alg.sip.grammar
+import alg.sip.header_line
 import alg.sip.message
 import alg.sip.name_addr
+import alg.sip.start_line
 import alg.sip.uri
 import alg.sip.via
 from alg.verdict import Outcome, Reason
@@ -39,7 +42,8 @@ LIMIT = 0.05
 TRIES = 3
 MODULES = (
     *(alg.sip.grammar, alg.sip.message, alg.sip.via, alg.sip.uri, alg.sip.name_addr),
-    *(alg.sdp.session, alg.sdp.multipart, alg.gateway),
+    *(alg.sip.header_line, alg.sip.start_line),
+    *(alg.sdp.line, alg.sdp.session, alg.sdp.multipart, alg.gateway),
 )
 HEAD, _, _ = invite(PHONE).partition(b"Content-Length")
 VIA = b"SIP/2.0/UDP 10.0.0.20:5060;branch=z9hG4bK1"

@@ -19,6 +19,7 @@ from alg.gateway_settings import GatewaySettings
 from alg.packet import decode_packet
 from alg.sip.span import apply_edits
 from alg.verdict import Outcome, Reason
+from alg.version import is_compiled
 from nat_table.binding import Kind, Owner
 from nat_table.endpoint import Endpoint, Transport
 from nat_table.table import NatTable
@@ -170,15 +171,23 @@ def work(play: Playbook, message: bytes) -> tuple[int, Outcome]:
     return calls, outcome
 
 
-def test_flat_cost() -> None:
-    empty, full = Playbook(), Playbook()
-    for number in range(4000):
+def loaded(mappings: int) -> Playbook:
+    """Returns a router with so many mappings, which have the ports that phones ask for first."""
+    play = Playbook()
+    for number in range(mappings):
         internal = Endpoint(f"10.1.{number // 250}.{number % 250}", 5060)
-        full.table.bind(
-            Transport.UDP, internal, Kind.SIP, Owner("flow"), now=full.now, expires_at=9e9
+        play.table.bind(
+            Transport.UDP, internal, Kind.SIP, Owner("flow"), now=play.now, expires_at=9e9
         )
-    full.table.take_changes()
+    play.table.take_changes()
+    return play
+
+
+@pytest.mark.skipif(is_compiled(), reason="counts the calls that the interpreter makes")
+def test_flat_cost() -> None:
+    first, idle, full = loaded(4), loaded(4), loaded(4000)
     for message in (register(PHONE), invite(PHONE, OFFER), request("BYE", to_tag="b")):
-        alone, crowded = work(empty, message), work(full, message)
+        work(first, message)  # what is remembered of its lines serves all three
+        alone, crowded = work(idle, message), work(full, message)
         assert alone[1].reason is crowded[1].reason is Reason.REWRITTEN
         assert crowded[0] <= alone[0] * 1.1

@@ -116,9 +116,9 @@ def test_a33_what_is_dropped_with_its_address_leaves_nothing_behind() -> None:
     play.outbound(via_bare)
     external = play.mappings()["10.0.0.20:5060"]
     assert external != f"{EXTERNAL}:5060"
-    assert ("written", f"via udp {external}") in play.gateway.take_touched(has_all=True)
+    assert ("written", f"via udp {external}") in dict(play.gateway.take_touched(has_all=True))
     for binding in play.table.bindings():
         for pinhole in play.table.pinholes(binding):
             play.table.close(binding, pinhole.owner, play.now)
     move(play)
-    assert not [key for key in play.gateway.take_touched(has_all=True) if key[0] == "written"]
+    assert not [key for key in dict(play.gateway.take_touched(has_all=True)) if key[0] == "written"]

@@ -19,7 +19,8 @@ import pytest
 import sdp_transform
 import sipmessage
 
-from alg.sdp.session import Media, parse_sdp
+from alg.sdp.session import Address, Media, parse_sdp
+from alg.sip.host_port import HostPort
 from alg.sip.message import Field, Malformed, NotSip, SipMessage, parse_message
 from alg.sip.name_addr import parse_name_addrs
 from alg.sip.uri import parse_uri
@@ -122,86 +123,87 @@ class Comparison:
             return
         text = ours.data[slice(*ours.request_uri)].decode("utf-8", "replace")
         uri = parse_uri(ours.data, *ours.request_uri)
-        host = _text(ours, uri.host) if uri else ""
-        port = int(_text(ours, uri.port)) if uri and uri.port else None
 
         def theirs() -> object:
             read = sipmessage.URI.parse(text)
             return read.host, read.port
 
-        self.value("Request-URI", text, (host, port), theirs)
+        named = _host_and_port(ours.data, uri) if uri else ("", None)
+        self.value("Request-URI", text, named, theirs)
         self.value("method", "", ours.method.decode(), lambda: line.split(" ")[0])
 
     def description(self, data: bytes) -> None:
         ours = parse_sdp(data, 0, len(data))
         theirs = sdp_transform.parse(data.decode("latin-1"))
-        self._address("o=", ours.origin, theirs.get("origin"), "address", "ipVer")
+        self._address("o=", _written(data, ours.origin), theirs.get("origin"), "address", "ipVer")
         session = theirs.get("connection")
         sections = [one for one in theirs["media"] if one.get("protocol")]
         streams = [one for one in ours.media if _is_theirs(data, one)]
         self.value("m= lines", "", len(streams), lambda: len(sections))
         for stream, section in zip(streams, sections, strict=False):
             port = section["port"] if section["port"] < 65536 else 0
-            read = (stream.kind.decode(), stream.port, stream.protocol.decode())
+            read = (stream.kind.decode(), stream.port, stream.protocol.name.decode())
             wanted = (section["type"], port, section["protocol"])
             self.value("m=", "", read, tuple, wanted)
-            self._address(
-                "c=", stream.connection, section.get("connection", session), "ip", "version"
-            )
+            given = section.get("connection", session)
+            self._address("c=", _written(data, stream.connection), given, "ip", "version")
             rtcp = section.get("rtcp")
             if rtcp is not None and rtcp["port"] < 65536:
                 self.value("a=rtcp", "", stream.rtcp and stream.rtcp.port, int, rtcp["port"])
 
     def _address(self, what: str, ours: object, theirs: object, name: str, family: str) -> None:
-        read = (str(getattr(ours, "text", b"").decode("latin-1")), getattr(ours, "family", None))
         if not isinstance(theirs, dict) or name not in theirs:
             self.value(what, "", ours, lambda: None)
             return
         text = str(theirs[name]).partition("/")[0]
-        self.value(what, "", read, lambda: (text, theirs[family]))
+        self.value(what, "", ours, lambda: (text, theirs[family]))
+
+
+def _written(data: bytes, address: Address | None) -> object:
+    """Returns an address as it stands there, and its family."""
+    if address is None:
+        return None
+    return data[address.start : address.end].decode("latin-1"), address.family
 
 
 def _is_theirs(data: bytes, stream: Media) -> bool:
     """Whether sdp-transform reads the m= line: it knows no port counts and only words as kinds."""
-    is_counted = data.startswith(b"/", stream.port_span.end)
-    is_plain = re.fullmatch(rb"\w+ [\w/]+", stream.kind + b" " + stream.protocol)
+    is_counted = data.startswith(b"/", stream.port_end)
+    is_plain = re.fullmatch(rb"\w+ [\w/]+", stream.kind + b" " + stream.protocol.name)
     return is_plain is not None and not is_counted
 
 
-def _text(message: SipMessage, span: tuple[int, int]) -> str:
-    return message.data[slice(*span)].decode("utf-8", "replace")
+def _host_and_port(data: bytes, named: HostPort) -> tuple[str, int | None]:
+    host = data[named.host_start : named.host_end].decode("utf-8", "replace")
+    return host, None if named.is_bare else int(data[named.port_start : named.port_end])
 
 
 def _vias(message: SipMessage, start: int, end: int) -> list[object]:
+    vias, is_whole = parse_via(message.data, start, end)
+    assert is_whole
     return [
         (
             via.transport.decode(),
-            _text(message, via.host),
-            int(_text(message, via.port)) if via.port else None,
+            *_host_and_port(message.data, via),
             branch_of(message.data, via).decode(),
         )
-        for via in parse_via(message.data, start, end)
+        for via in vias
     ]
 
 
 def _their_vias(text: str) -> list[object]:
     return [
-        (via.transport, via.host, via.port, via.parameters.get("branch") or "")
+        (via.transport.lower(), via.host, via.port, via.parameters.get("branch") or "")
         for via in sipmessage.Via.parse_many(text)
     ]
 
 
 def _hosts(message: SipMessage, field: Field) -> object:
-    try:
-        values = list(parse_name_addrs(message.data, field.start, field.end))
-    except ValueError:
+    values, is_whole = parse_name_addrs(message.data, field.start, field.end)
+    if not is_whole:
         return "refused"
-    uris = [parse_uri(message.data, *value.uri) for value in values]
-    return [
-        (_text(message, uri.host), int(_text(message, uri.port)) if uri.port else None)
-        for uri in uris
-        if uri is not None
-    ]
+    uris = [value.uri for value in values]
+    return [_host_and_port(message.data, uri) for uri in uris if uri is not None]
 
 
 def _their_hosts(text: str) -> list[object]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP, IPOption_NOP
 from scapy.packet import Raw
 
-from alg.packet import MAX_PACKET, NotUdp, Packet, Truncated, decode_packet, encode_packet
+from alg.packet import MAX_PACKET, NotUdp, Truncated, decode_packet, encode_packet
 from nat_table.endpoint import Endpoint
 
 SOURCE, DESTINATION = Endpoint("10.0.0.20", 5060), Endpoint("203.0.113.10", 5062)
@@ -45,8 +45,19 @@ def identification(raw: bytes) -> int:
 
 
 def test_endpoints_and_payload_are_read() -> None:
-    packet = decode_packet(raw_packet(b"INVITE"))
-    assert packet == Packet(raw_packet(b"INVITE"), 20, SOURCE, DESTINATION, b"INVITE")
+    raw = raw_packet(b"INVITE")
+    packet = decode_packet(raw)
+    assert (packet.raw, packet.header_length, packet.payload) == (raw, 20, b"INVITE")
+    assert (packet.source, packet.destination) == (SOURCE, DESTINATION)
+
+
+def test_more_flows_than_are_remembered_are_read_all_the_same() -> None:
+    raw = raw_packet(b"INVITE")
+    for number in (*range(20_000), *range(20)):
+        host = f"10.1.{number // 250}.{number % 250}"
+        source = bytes(map(int, host.split(".")))
+        packet = decode_packet(raw[:12] + source + raw[16:])
+        assert (packet.source, packet.destination) == (Endpoint(host, SOURCE.port), DESTINATION)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 1471, 1472, 65503])

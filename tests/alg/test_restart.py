@@ -63,10 +63,10 @@ def test_nothing_is_stored_of_what_is_over() -> None:
 def test_the_first_rows_are_all_there_are_and_the_next_only_what_has_changed() -> None:
     play = Playbook()
     call(play)
-    assert len(play.gateway.take_touched()) == 2
-    assert play.gateway.take_touched() == {}
+    assert len(dict(play.gateway.take_touched())) == 2
+    assert dict(play.gateway.take_touched()) == {}
     play.outbound(register(cseq=2))
-    assert [kind for kind, _ in play.gateway.take_touched()] == ["registration"]
+    assert [kind for kind, _ in dict(play.gateway.take_touched())] == ["registration"]
 
 
 @pytest.mark.parametrize("row", [b"", b"\x00", b"\x93\x01\x02\x03", b"\xc1" * 50])
@@ -82,7 +82,7 @@ def test_a_row_that_cannot_be_read_is_left_out_with_one_line(
         play.restart()
     assert len(caplog.records) == 1
     assert (play.gateway.call_count, play.gateway.registration_count) == (1, 1)
-    assert play.gateway.take_touched() == {(kind, "broken"): None}
+    assert dict(play.gateway.take_touched()) == {(kind, "broken"): None}
 
 
 def test_what_lost_its_binding_meanwhile_is_left_out() -> None:

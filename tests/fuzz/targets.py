@@ -19,11 +19,12 @@ from alg.port_manager import natpmp, pcp
 from alg.port_manager.pcp_server import MAX_PORT_SET
 from alg.sdp.multipart import find_sdp
 from alg.sdp.session import Address, SessionDescription, parse_sdp
+from alg.sip.host import canonical_address
+from alg.sip.host_port import HostPort
 from alg.sip.message import Malformed, NotSip, parse_message
 from alg.sip.name_addr import parse_name_addrs
 from alg.sip.span import Span, apply_edits
 from alg.sip.stream import Piece, PieceKind, SipStream
-from alg.sip.uri import parse_uri
 from alg.sip.via import parse_via
 from alg.verdict import Direction, Outcome, Reason, Verdict
 from nat_table.behavior import Behavior
@@ -60,17 +61,14 @@ def fuzz_message(data: bytes) -> None:
     except (NotSip, Malformed):
         return
     for field in message.fields:
-        try:
-            if field.name == "via":
-                for via in parse_via(data, field.start, field.end):
-                    _check_span(data, via.host)
-            else:
-                for value in parse_name_addrs(data, field.start, field.end):
-                    uri = parse_uri(data, *value.uri)
-                    if uri is not None:
-                        _check_span(data, uri.host)
-        except ValueError:
-            continue
+        found: list[HostPort] = []
+        if field.name == "via":
+            found += parse_via(data, field.start, field.end)[0]
+        else:
+            values, _ = parse_name_addrs(data, field.start, field.end)
+            found += [value.uri for value in values if value.uri is not None]
+        for named in found:
+            _check_span(data, Span(named.host_start, named.host_end))
     _check_span(data, message.body, may_be_empty=True)
 
 
@@ -81,14 +79,16 @@ def fuzz_sdp(data: bytes) -> None:
     if start > len(data):
         return
     last = 0
-    for part in find_sdp(data, Span(start, start + len(body)), content_type.strip()):
-        if part.start < last or part.end > len(data) or part.start > part.end:
+    for begin, end in find_sdp(data, start, start + len(body), content_type.strip()):
+        if not last <= begin <= end <= len(data):
             raise Finding("the parts overlap")
-        last = part.end
-        session = parse_sdp(data, *part)
+        last = end
+        session = parse_sdp(data, begin, end)
         for address in _addresses(session):
-            _check_span(data, address.span)
-            if data[address.span.start : address.span.end] != address.text:
+            if not begin <= address.start < address.end <= end:
+                raise Finding("an address is not in its description")
+            text = data[address.start : address.end]
+            if canonical_address(text, address.family) != address.host:
                 raise Finding("an address is not where it is said to be")
         for stream in session.media:
             if not 0 <= stream.port <= 65535:
@@ -101,7 +101,7 @@ def _addresses(session: SessionDescription) -> Iterator[Address]:
         yield session.origin
     for stream in session.media:
         if stream.path is not None:
-            yield stream.path.host
+            yield stream.path.address
         if stream.rtcp is not None and stream.rtcp.address is not None:
             yield stream.rtcp.address
 
@@ -119,7 +119,8 @@ def fuzz_packet(data: bytes) -> None:
             if len(packet.payload) < 65000:
                 raise
             return
-        if again.payload != payload or again[2:4] != packet[2:4]:
+        ends = again.source, again.destination
+        if again.payload != payload or ends != (packet.source, packet.destination):
             raise Finding("a packet did not come back as it went")
 
 

@@ -44,7 +44,7 @@ def router() -> Router:
 
 def test_a33_a_row_comes_back_as_it_was(router: Router) -> None:
     binding = router.bind(PHONE)
-    ((key, row),) = router.ledger.take_rows().items()
+    ((key, row),) = router.ledger.take_rows()
     assert key == (MAPPING, "udp 10.0.0.20:5060")
     assert row is not None
     assert decode_row(row) == (binding, router.table.pinholes(binding))
@@ -53,29 +53,48 @@ def test_a33_a_row_comes_back_as_it_was(router: Router) -> None:
 def test_only_what_has_changed_is_given_and_the_newest_state_of_it(router: Router) -> None:
     router.bind(PHONE)
     router.bind(PHONE_2)
-    assert len(router.ledger.take_rows()) == 2
-    assert router.ledger.take_rows() == {}
+    assert len(dict(router.ledger.take_rows())) == 2
+    assert dict(router.ledger.take_rows()) == {}
     router.bind(PHONE, 90.0)
     router.bind(PHONE, 120.0)
-    ((_, row),) = router.ledger.take_rows().items()
+    ((_, row),) = router.ledger.take_rows()
     assert row is not None
     _, (pinhole,) = decode_row(row)
     assert pinhole.expires_at == 120.0
-    assert len(router.ledger.take_rows(has_all=True)) == 2
+    assert len(dict(router.ledger.take_rows(has_all=True))) == 2
+
+
+def test_a_deadline_that_creeps_is_told_now_and_then(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router.bind(PHONE)
+    list(router.ledger.take_rows())
+    router.bind(PHONE, 61.0)
+    assert len(dict(router.ledger.take_rows())) == 1
+    router.bind(PHONE, 62.0)
+    assert dict(router.ledger.take_rows()) == {}
+    monkeypatch.setattr("alg.daemon.ledger.now", lambda: 1e9)
+    ((_, row),) = router.ledger.take_rows()
+    assert row is not None
+    _, (pinhole,) = decode_row(row)
+    assert pinhole.expires_at == 62.0
+    router.bind(PHONE, 63.0)
+    router.bind(PHONE, 90.0)
+    assert len(dict(router.ledger.take_rows())) == 1
 
 
 def test_what_is_closed_is_gone(router: Router) -> None:
     binding = router.bind(PHONE)
     router.table.close(binding, OWNER, 1.0)
     router.ledger.commit(router.table.take_changes())
-    assert router.ledger.take_rows() == {(MAPPING, "udp 10.0.0.20:5060"): None}
+    assert dict(router.ledger.take_rows()) == {(MAPPING, "udp 10.0.0.20:5060"): None}
 
 
 def test_what_the_kernel_refuses_is_not_noted(router: Router) -> None:
     router.kernel.is_refusing = True
     with pytest.raises(CommitFailed):
         router.bind(PHONE)
-    assert router.ledger.take_rows() == {}
+    assert dict(router.ledger.take_rows()) == {}
 
 
 def test_the_kernel_is_made_equal_to_the_table(router: Router) -> None:
@@ -114,7 +133,7 @@ def test_a_lease_is_stored_and_reconciled_with_what_it_permits(router: Router) -
         permits=permits,
     )
     router.ledger.settle()
-    (row,) = router.ledger.take_rows().values()
+    (row,) = dict(router.ledger.take_rows()).values()
     assert row is not None
     binding, pinholes = decode_row(row)
     assert binding.kind is Kind.ANY
@@ -133,9 +152,9 @@ def test_what_turns_into_signalling_is_logged_and_stored(
     caplog.set_level("INFO", "sipnat")
     router.table.bind(Transport.UDP, PHONE, Kind.ANY, OWNER, now=0.0, expires_at=60.0)
     router.ledger.settle()
-    router.ledger.take_rows()
+    list(router.ledger.take_rows())
     router.bind(PHONE)
-    (row,) = router.ledger.take_rows().values()
+    (row,) = dict(router.ledger.take_rows()).values()
     assert row is not None
     assert decode_row(row)[0].kind is Kind.SIP
     assert "turned into sip 10.0.0.20:5060 <-> " in caplog.text

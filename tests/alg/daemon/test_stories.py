@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from alg.daemon.stories import Stories
+from alg.datagram import Datagram
 from alg.io.control import Request, RequestRefused, Row
 from alg.observe.passage import Passage
 from alg.observe.ring import Ring
@@ -75,9 +76,10 @@ def test_a_ring_without_room_says_so() -> None:
 def test_a_call_id_that_is_not_utf_8_is_found_by_what_rows_call_it() -> None:
     ring = Ring(1 << 20)
     (passage, *_) = call("one").passages
-    payload = passage.datagram.payload.replace(b"Call-ID: one", b"Call-ID: \xffone\xfe-two")
-    assert payload != passage.datagram.payload
-    datagram = replace(passage.datagram, payload=payload)
+    sent = passage.datagram
+    payload = sent.payload.replace(b"Call-ID: one", b"Call-ID: \xffone\xfe-two")
+    assert payload != sent.payload
+    datagram = Datagram(sent.source, sent.destination, payload, sent.came_from, sent.goes_to)
     outcome = replace(passage.outcome, edits=())
     ring.see(passage._replace(datagram=datagram, outcome=outcome))
     (row,) = tell(ring, internal="10.0.0.20")

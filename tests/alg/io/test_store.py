@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from alg.io import store as store_module
-from alg.io.store import Key, Store, StoreInUse, boot_id
+from alg.io.store import Store, StoreInUse, boot_id
+from alg.io.store_rows import Key
 
 BOOT = "6f1b2c1e-8a0e-4d52-9d2b-0c8f5f7f6c11"
 MAPPING = ("mapping", "udp 10.0.0.20:5060")

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from alg.datagram import Datagram
 from alg.observe.feed import BATCH, MAX_BYTES, MAX_WAITING, Event, Feed
 from alg.observe.passage import Occurrence, Passage
 from alg.observe.wanted import Wanted
 from alg.verdict import Reason
 from nat_table.endpoint import parse_host
 from tests.alg.observe.test_ring import call
+from tests.alg.playbook import PHONE, SERVER
 
 CALL = call("call-1")
 MESSAGE = CALL.passages[0]
@@ -48,7 +50,8 @@ def test_what_has_no_room_is_lost_and_counted_once() -> None:
 
 def test_large_messages_fill_a_feed_too() -> None:
     feed = Feed(Wanted())
-    large = MESSAGE._replace(datagram=replace(MESSAGE.datagram, payload=bytes(MAX_BYTES // 4)))
+    datagram = Datagram(PHONE, SERVER, bytes(MAX_BYTES // 4))
+    large = MESSAGE._replace(datagram=datagram)
     for _ in range(10):
         feed.see(large)
     assert feed.take_lost() == 6
