@@ -7,12 +7,18 @@ What each binding names is therefore kept here: addresses of those that latch, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nat_table.behavior import Filtering
 from nat_table.binding import Binding, Permit
-from nat_table.changes import Admitted, Change, Excluded, Forbidden, Permitted
+from nat_table.changes import (
+    Admitted,
+    Change,
+    Excluded,
+    Forbidden,
+    Permitted,
+)
 from nat_table.endpoint import Endpoint, Transport
 from rules import elements
 from rules.elements import Element, Operation
@@ -34,14 +40,19 @@ class Plan(NamedTuple):
     """Where a permit goes, and remotes with it that came by no other right."""
 
 
+_NOTHING = Plan([], {}, [])
+
+
 class Audiences:
     """Who may send to each binding, as far as its elements follow from that."""
 
     def __init__(self) -> None:
         self._named: dict[Key, Names] = {}
 
-    def plan(self, changes: Iterable[Change], settings: Settings) -> Plan:
+    def plan(self, changes: Sequence[Change], settings: Settings) -> Plan:
         """Returns what the changes ask for; nothing is remembered before `confirm`."""
+        if not _may_count(changes, settings):
+            return _NOTHING
         first: dict[Key, Binding] = {}
         last: dict[Key, Binding] = {}
         after: dict[Key, Names] = {}
@@ -113,6 +124,13 @@ def _all(
         for key, binding in bindings.items()
         for each in _following(binding, named.get(key, _NOBODY), settings)
     }
+
+
+def _may_count(changes: Sequence[Change], settings: Settings) -> bool:
+    """Tells at once what is nearly always so: that nothing latches, and there is no permit."""
+    if settings.media_filter is Filtering.LATCH or settings.signalling_filter is Filtering.LATCH:
+        return True
+    return any(isinstance(change, (Permitted, Forbidden)) for change in changes)
 
 
 def _counts(binding: Binding, name: str | Permit, settings: Settings) -> bool:

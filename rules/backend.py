@@ -1,17 +1,19 @@
 """The seam to the kernel: install the rules, commit changes, list what stands, take it all away.
 
-A commit is in the kernel before the message that announces its ports leaves. It costs two netlink
-round trips however many mappings and flows there are: one batch for the elements, and one question
+A commit is in the kernel before the message that announces its ports leaves. It costs one netlink
+round trip however many mappings and flows there are: a batch for the elements, which also tells
 whether a stranger's flow uses an endpoint of a new mapping. Only if one does is conntrack searched
 (`rules.conntrack`), and only for that endpoint (`rules.strays`). The captured packet's own entry,
-where it is the first of its flow, is not in the table yet and so never cut. A refresh cuts nothing.
+where it is the first of its flow, is not in the table yet and so never cut. A refresh does nothing.
 
-Flows of a closed mapping are cut in the background (`LazyCutter`). Where a permit has gone so are
-those that remotes have begun (RFC 6887 §13.3): who has another right goes on with the next packet.
+What only goes, goes in the background a moment later, and so do flows of closed mappings
+(`rules.closing`). Where a permit has gone flows are cut too that remotes have begun (RFC 6887
+§13.3): who has another right goes on with the next packet.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +21,12 @@ from typing import NamedTuple, Protocol
 
 from nat_table.behavior import Mode6
 from nat_table.binding import Binding, Permit
-from nat_table.changes import Change, Closed, Opened
+from nat_table.changes import Change
 from nat_table.endpoint import Endpoint, Socket, Transport
 from rules import elements
-from rules.audiences import Audiences
-from rules.conntrack import Conntrack, End, LazyCutter, Side
+from rules.closing import Closer
+from rules.commits import Commits
+from rules.conntrack import Conntrack, End, Side
 from rules.elements import Element
 from rules.inspection import Inspection, inspect
 from rules.installation import Installation
@@ -31,7 +34,7 @@ from rules.netlink import KernelRefused, Netlink
 from rules.programs import ProgramFailed
 from rules.reconcile import differences
 from rules.settings import Settings
-from rules.strays import inbound_ends, own_ends, stray, suspects, used
+from rules.strays import own_ends, stray, used
 from rules.traffic import Traffic, TrafficMeter
 
 _NEEDS_ROOT = "the kernel refused: sipnat needs CAP_NET_ADMIN (run it as root)"
@@ -66,7 +69,10 @@ class Backend(Protocol):
         """Tells whether the table stands and, if asked to be thorough, the capture rule too."""
 
     def commit(self, changes: Sequence[Change]) -> None:
-        """Makes the kernel follow the table, all changes or none; raises CommitFailed."""
+        """Makes the kernel follow the table, all changes or none; raises CommitFailed.
+
+        When this returns it stands, but for mappings that only close: they are gone in a moment.
+        """
 
     def reconfigure(self, settings: Settings) -> None:
         """Goes on with other settings; raises InstallFailed, with the old ones in force.
@@ -143,10 +149,10 @@ class KernelBackend:
         self._watched = Conntrack(family)
         self._dumped = Netlink(settings.table)
         self._inspected = Netlink(settings.table)
-        self._lazy = LazyCutter(Conntrack(family))
+        self._closer = Closer(Netlink(settings.table), Conntrack(family), settings.open_mark)
         self._meter = TrafficMeter(family, settings.open_mark)
         self._installation = Installation(self._netlink, self._conntrack)
-        self._audiences = Audiences()
+        self._commits = Commits(self._netlink, self._conntrack, self._closer)
         self._touched: set[tuple[str, bytes]] | None = None
         self._refused: set[Refusal] = set()
 
@@ -207,39 +213,12 @@ class KernelBackend:
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Makes the kernel follow the table, all changes or none; raises CommitFailed."""
-        plan = self._audiences.plan(changes, self._settings)
-        steps = elements.operations(changes, self._settings) + plan.steps
         try:
-            self._netlink.apply(steps)
+            steps = self._commits.make(changes, self._settings)
         except KernelRefused as refusal:
             raise CommitFailed(str(refusal)) from refusal
-        try:
-            self.cut(change.binding for change in changes if isinstance(change, Opened))
-        except KernelRefused as refusal:
-            self._netlink.apply([step.undone() for step in reversed(steps)])
-            raise CommitFailed(str(refusal)) from refusal
-        self._audiences.confirm(plan)
         if self._touched is not None:
-            self._touched.update(step.element[:2] for step in steps)
-        closed = [change.binding for change in changes if isinstance(change, Closed)]
-        ends = own_ends(closed) + inbound_ends(plan.narrowed)
-        if ends:
-            self._lazy.cut(ends)
-
-    def cut(self, bindings: Iterable[Binding]) -> None:
-        """Cuts flows of others that use an endpoint of these bindings; raises KernelRefused."""
-        asked = [suspect for binding in bindings for suspect in suspects(binding, self._settings)]
-        if not asked:
-            return
-        keys = [stray(elements.pack_endpoint(end.endpoint)) for end, _ in asked]
-        ends = [
-            end
-            for suspect, is_used in zip(asked, self._netlink.have(keys), strict=True)
-            if is_used or suspect[0].transport is not Transport.UDP
-            for end in suspect
-        ]
-        if ends:
-            self._conntrack.cut(ends)
+            self._touched.update((name, key) for _, name, key, _ in steps)
 
     def reconcile(self, wanted: Iterable[tuple[Binding, Iterable[str | Permit]]]) -> Iterator[None]:
         """Makes exactly these bindings stand, in steps; raises CommitFailed.
@@ -250,14 +229,15 @@ class KernelBackend:
         self._touched = touched
         added: list[Element] = []
         try:
+            self._closer.flush()
             standing = self._dumped.all_elements(elements.OF_BINDINGS + elements.OF_REMOTES)
-            goal = self._audiences.adopt(wanted, self._settings)
+            goal = self._commits.audiences.adopt(wanted, self._settings)
             for steps in differences(goal, standing, touched):
                 self._netlink.apply(steps)
                 added += [step.element for step in steps if step.is_added]
                 gone = self._bindings(step.element for step in steps if not step.is_added)
                 if gone:
-                    self._lazy.cut(own_ends(gone))
+                    self._closer.cut(own_ends(gone))
                 yield
             if added:
                 strays = self._netlink.all_elements(elements.of_both(elements.STRAYS))
@@ -332,6 +312,7 @@ class KernelBackend:
         Of each it is enough to read one element, and two of signalling: with many mappings the
         kernel takes its time for every set, and what a binding lacks is for `reconcile` to find.
         """
+        self._closer.flush()
         return self._bindings(self._netlink.all_elements(elements.listed(self._settings)))
 
     def cut_flows(self) -> None:
@@ -350,14 +331,16 @@ class KernelBackend:
 
     def release_capture(self) -> None:
         """Stops capturing signalling; mappings and media go on."""
+        with contextlib.suppress(KernelRefused):  # the next run finds what is left
+            self._closer.flush()
         self._installation.release_capture(self._settings)
 
     def uninstall(self) -> None:
         """Takes away all that `install` and `commit` brought; flows of mappings are cut."""
-        self._lazy.cut(own_ends(self.listing()))
+        self._closer.cut(own_ends(self.listing()))
         self.release_capture()
         self._installation.remove_table(self._settings)
-        self._lazy.close()
+        self._closer.close()
         self._watched.close()
         self._meter.close()
         self._dumped.close()

@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import enum
 import errno
-import logging
 import socket
 import struct
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from threading import Event, Thread
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nat_table.endpoint import Endpoint, Transport, is_ipv6
 from rules.elements import pack_endpoint
-from rules.netlink import KernelRefused, Netlink, attribute, nested
+from rules.encoding import attribute, nested
+from rules.netlink import KernelRefused, Netlink
 
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _MARK, _MARK_MASK, _FILTER = 1, 2, 8, 21, 25
@@ -36,10 +34,11 @@ _HEADER = struct.Struct("=BBH")  # family, version, resource
 _TUPLE = struct.Struct("=HH 8x4s 4x4s 4x 4xB3x 4x2s2x 4x2s2x")
 _TUPLE6 = struct.Struct("=HH 8x16s 4x16s 4x 4xB3x 4x2s2x 4x2s2x")
 _IPV4_SIZE = 8
-_MAX_WALKS = 16
-_GATHERING_TIMEOUT = 0.1
+_CALLED, _CALLED_PORT = slice(24, 28), slice(52, 54)
+_ANSWERED, _ANSWERED_PORT = slice(76, 80), slice(104, 106)
+"""Where the destination of each tuple stands in an entry of IPv4."""
 
-_log = logging.getLogger(__name__)
+_MAX_WALKS = 16
 
 
 class Side(enum.Enum):
@@ -127,19 +126,35 @@ class Conntrack:
 
         No other request may be sent before the last one is taken.
         """
-        bit = struct.pack("!I", mark)
-        request = (
-            _HEADER.pack(self._family, 0, 0) + attribute(_MARK, bit) + attribute(_MARK_MASK, bit)
-        )
-        for message in self._netlink.dump(_GET, request):
+        for message in self._netlink.dump(_GET, self._marked(mark)):
             if flow := _parse_flow(message):
                 yield flow, message[_HEADER.size + 2 * len(flow.original_tuple) :]
+
+    def sweep(self, mark: int, endpoints: Container[bytes]) -> None:
+        """Deletes the UDP flows of IPv4 with this mark bit that go to, or answer from, an endpoint.
+
+        The endpoints are external ones, packed without padding. Few of very many flows are theirs,
+        so the others are not parsed.
+        """
+        request = self._marked(mark)
+        found = []
+        for message in self._netlink.dump(_GET, request):
+            called = message[_CALLED] + message[_CALLED_PORT]
+            answered = message[_ANSWERED] + message[_ANSWERED_PORT]
+            if (called in endpoints or answered in endpoints) and (flow := _parse_flow(message)):
+                found.append(flow)
+        self.delete(each for each in found if each.protocol == Transport.UDP.value)
 
     def delete(self, flows: Iterable[Flow]) -> None:
         """Deletes exactly these entries; those gone meanwhile do no harm."""
         self._send_deletes(
             [_HEADER.pack(flow.family, 0, 0) + flow.original_tuple for flow in flows]
         )
+
+    def _marked(self, mark: int) -> bytes:
+        bit = struct.pack("!I", mark)
+        head = _HEADER.pack(self._family, 0, 0)
+        return head + attribute(_MARK, bit) + attribute(_MARK_MASK, bit)
 
     def _dump(self, request: bytes) -> list[Flow]:
         """Returns what a request asks for, or more: kernels before 5.8 ignore its filter."""
@@ -171,45 +186,6 @@ class Conntrack:
             for number in self._netlink.ask(requests):
                 if number not in (0, errno.ENOENT):
                     raise KernelRefused(number, "conntrack delete")
-
-
-class LazyCutter:
-    """Cuts in a thread of its own: the flows of closed mappings, which nobody waits for.
-
-    A cut that comes late is harmless: a flow that is cut by mistake meets the maps again with its
-    next packet and goes on as before. So cuts are gathered for a moment and made together.
-    """
-
-    def __init__(self, conntrack: Conntrack) -> None:
-        self._conntrack = conntrack
-        self._waiting: deque[End] = deque()
-        self._wanted = Event()
-        self._closing = Event()
-        self._thread = Thread(target=self._work, name="conntrack cuts", daemon=True)
-        self._thread.start()
-
-    def cut(self, ends: Iterable[End]) -> None:
-        """Takes a cut on and returns at once."""
-        self._waiting.extend(ends)
-        self._wanted.set()
-
-    def close(self) -> None:
-        """Returns when all that was taken on is cut."""
-        self._closing.set()
-        self._wanted.set()
-        self._thread.join()
-        self._conntrack.close()
-
-    def _work(self) -> None:
-        while not self._closing.is_set():
-            self._wanted.wait()
-            self._closing.wait(_GATHERING_TIMEOUT)
-            self._wanted.clear()
-            ends = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            try:
-                self._conntrack.cut(ends)
-            except KernelRefused as refusal:
-                _log.warning("flows of closed mappings go on: %s", refusal)
 
 
 def _is_ipv4(end: End) -> bool:

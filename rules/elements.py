@@ -16,12 +16,12 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nat_table.behavior import Filtering, Mode6
 from nat_table.binding import Binding, Kind
-from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Turned
-from nat_table.endpoint import Endpoint, Transport, is_ipv6, is_private
+from nat_table.changes import Admitted, Change, Closed, Excluded, Opened, Refreshed, Turned
+from nat_table.endpoint import TCP, Endpoint, Transport, is_ipv6, is_private
 from rules.settings import Settings
 
 INBOUND = "inbound"
@@ -62,11 +62,32 @@ _INBOUND = of_both(INBOUND)
 _SET_OF_KIND = {Kind.SIP: SIGNALLING, Kind.ANY: REQUESTED}
 _KIND_OF_SET = {name: kind for kind, each in _SET_OF_KIND.items() for name in of_both(each)}
 
+_SIP: Final = Kind.SIP
+_ANY: Final = Kind.ANY
+_LATCH: Final = Filtering.LATCH
+_ADDRESS_DEPENDENT: Final = Filtering.ADDRESS_DEPENDENT
+
 _PROTOCOL = struct.Struct("=B3x")
+_PROTOCOLS: Final = {each: _PROTOCOL.pack(each.value) for each in Transport}
+_PORT: Final = struct.Struct("!H2x")
 _ENDPOINT = struct.Struct("!4sH2x")
 _ENDPOINT6 = struct.Struct("!16sH2x")
+_ENDPOINT_SIZE: Final = _ENDPOINT.size
+_MAX_ADDRESSES: Final = 4096
+
+_addresses: Final[dict[str, bytes]] = {}
+_ports: Final[dict[int, bytes]] = {}
+"""What was packed before: there are few addresses, and all ports take 6 MB."""
+
 _NETWORK, _NETWORK6 = 3, 8
 """How many bytes of an address are the network that a latch is kept within."""
+
+
+Part = tuple[str, bytes, bytes]
+"""An element without names: set, key and data."""
+
+Step = tuple[bool, str, bytes, bytes]
+"""An operation without names: whether the element is added; set, key and data."""
 
 
 class Element(NamedTuple):
@@ -92,61 +113,82 @@ class Operation(NamedTuple):
 
 
 def operations(changes: Iterable[Change], settings: Settings) -> list[Operation]:
+    """Returns `steps` with names on them."""
+    return [Operation(each[0], Element(*each[1:])) for each in steps(changes, settings)]
+
+
+def steps(changes: Iterable[Change], settings: Settings) -> list[Step]:
     """Returns what the changes do to the kernel, in order; a `Refreshed` does nothing.
 
     The networks of a latch, and permits, are not here (`rules.audiences`).
     """
-    steps: list[Operation] = []
+    made: list[Step] = []
     for change in changes:
-        if isinstance(change, Opened | Closed):
-            is_added = isinstance(change, Opened)
-            steps += [Operation(is_added, each) for each in elements(change.binding, settings)]
-            if is_added and filtering(change.binding, settings) is Filtering.LATCH:
-                steps += _unlatched(change.binding)
+        if isinstance(change, Refreshed):
+            continue
+        binding = change.binding
+        if isinstance(change, Opened):
+            for name, key, data in _parts(binding, settings):
+                made.append((True, name, key, data))
+            if filtering(binding, settings) is _LATCH:
+                key = _internal_key(binding)
+                latched = of_family(LATCHED, key)  # deleting what is not there would be refused
+                made += ((True, latched, key, b""), (False, latched, key, b""))
+        elif isinstance(change, Closed):
+            for name, key, data in _parts(binding, settings):
+                made.append((False, name, key, data))
+        elif isinstance(change, (Admitted, Excluded)):
+            if filtering(binding, settings) is _ADDRESS_DEPENDENT:
+                key = admission_key(binding, settings)
+                name, key = of_family(ADMITTED, key), key + pack_address(change.address)
+                made.append((isinstance(change, Admitted), name, key, b""))
         elif isinstance(change, Turned):
-            before, after = (
-                list(elements(each, settings)) for each in (change.before, change.binding)
-            )
-            steps += [Operation(False, each) for each in before if each not in after]
-            steps += [Operation(True, each) for each in after if each not in before]
-        elif isinstance(change, Admitted | Excluded):
-            is_added = isinstance(change, Admitted)
-            if filtering(change.binding, settings) is Filtering.ADDRESS_DEPENDENT:
-                element = admitted(change.binding, change.address, settings)
-                steps.append(Operation(is_added, element))
-    return steps
+            before, after = _parts(change.before, settings), _parts(binding, settings)
+            made += [(False, *each) for each in before if each not in after]
+            made += [(True, *each) for each in after if each not in before]
+    return made
 
 
 def filtering(binding: Binding, settings: Settings) -> Filtering:
     """Returns the policy of a binding's kind."""
-    if binding.kind is Kind.ANY:
-        return Filtering.ADDRESS_DEPENDENT
-    return settings.signalling_filter if binding.kind is Kind.SIP else settings.media_filter
+    if binding.kind is _ANY:
+        return _ADDRESS_DEPENDENT
+    return settings.signalling_filter if binding.kind is _SIP else settings.media_filter
 
 
 def is_relayed(binding: Binding, settings: Settings) -> bool:
     """Tells whether the relay serves this binding while it runs, and not the kernel's NAT."""
-    if binding.kind is not Kind.SIP or binding.transport is not Transport.TCP:
+    if binding.kind is not _SIP or binding.transport is not TCP:
         return False
     return settings.is_relaying6 or not is_ipv6(binding.internal.address)
 
 
 def elements(binding: Binding, settings: Settings) -> Iterator[Element]:
     """Yields the elements of a binding, whoever may send to it."""
-    protocol = _PROTOCOL.pack(binding.transport.value)
+    return (Element(*each) for each in _parts(binding, settings))
+
+
+def _parts(binding: Binding, settings: Settings) -> list[Part]:
+    """Returns the same without the names."""
+    protocol = _PROTOCOLS[binding.transport]
     internal = pack_endpoint(binding.internal)
     external = pack_endpoint(binding.external)
     family, fence = "", settings.fence_address
-    if is_ipv6(binding.internal.address):
+    if len(internal) > _ENDPOINT_SIZE:
         family, fence = "6", settings.fence_address6
+    inner, outer = protocol + internal, protocol + external
+    parts: list[Part] = []
     if internal != external:
-        yield Element(INBOUND + family, protocol + external, internal)
-        yield Element(OUTBOUND + family, protocol + internal, external)
-    yield Element(_SET_OF_KIND.get(binding.kind, MEDIA) + family, protocol + internal)
+        parts.append((INBOUND + family, outer, internal))
+        parts.append((OUTBOUND + family, inner, external))
+    kind = binding.kind
+    name = SIGNALLING if kind is _SIP else REQUESTED if kind is _ANY else MEDIA
+    parts.append((name + family, inner, b""))
     if is_relayed(binding, settings):
-        yield Element(RELAYED + family, external)
-    if binding.external.address == fence:
-        yield Element(BOUND + family, protocol + external[-4:])
+        parts.append((RELAYED + family, external, b""))
+    if binding.external[0] == fence:
+        parts.append((BOUND + family, protocol + external[-4:], b""))
+    return parts
 
 
 def admitted(binding: Binding, address: str, settings: Settings) -> Element:
@@ -158,7 +200,7 @@ def admitted(binding: Binding, address: str, settings: Settings) -> Element:
 def admission_key(binding: Binding, settings: Settings) -> bytes:
     """Returns what the keys begin with of elements that say who may send to a binding."""
     endpoint = binding.external if is_relayed(binding, settings) else binding.internal
-    return _PROTOCOL.pack(binding.transport.value) + pack_endpoint(endpoint)
+    return _PROTOCOLS[binding.transport] + pack_endpoint(endpoint)
 
 
 def latching(binding: Binding, addresses: Iterable[str]) -> set[Element]:
@@ -223,9 +265,10 @@ def of_family(name: str, packed: bytes) -> str:
 def pack_endpoint(endpoint: Endpoint) -> bytes:
     """Packs an endpoint into address, port and padding: 8 bytes, or 20 for IPv6."""
     address, port = endpoint
-    if is_ipv6(address):
-        return _ENDPOINT6.pack(socket.inet_pton(socket.AF_INET6, address), port)
-    return _ENDPOINT.pack(socket.inet_aton(address), port)
+    packed = _ports.get(port)
+    if packed is None:
+        packed = _ports[port] = _PORT.pack(port)
+    return pack_address(address) + packed
 
 
 def unpack_endpoint(packed: bytes) -> Endpoint:
@@ -236,7 +279,13 @@ def unpack_endpoint(packed: bytes) -> Endpoint:
 
 def pack_address(address: str) -> bytes:
     """Packs an address into 4 bytes, or 16 for IPv6."""
-    return socket.inet_pton(socket.AF_INET6 if is_ipv6(address) else socket.AF_INET, address)
+    packed = _addresses.get(address)
+    if packed is None:
+        if len(_addresses) >= _MAX_ADDRESSES:
+            _addresses.clear()
+        family = socket.AF_INET6 if is_ipv6(address) else socket.AF_INET
+        packed = _addresses[address] = socket.inet_pton(family, address)
+    return packed
 
 
 def unpack_address(packed: bytes) -> str:
@@ -255,15 +304,8 @@ def _binding(inbound: Element, kind: Kind | None) -> Binding:
     return Binding(transport, unpack_endpoint(inbound.data), external, kind, created_at=0.0)
 
 
-def _unlatched(binding: Binding) -> list[Operation]:
-    """Forgets the remote of an earlier call; deleting what is not there would be refused."""
-    key = _internal_key(binding)
-    latched = Element(of_family(LATCHED, key), key)
-    return [Operation(True, latched), Operation(False, latched)]
-
-
 def _internal_key(binding: Binding) -> bytes:
-    return _PROTOCOL.pack(binding.transport.value) + pack_endpoint(binding.internal)
+    return _PROTOCOLS[binding.transport] + pack_endpoint(binding.internal)
 
 
 def _key_size(element: Element) -> int:

@@ -1,8 +1,9 @@
 """Netlink by hand: map elements in one atomic batch on a persistent socket, and what others change.
 
 The kernel works a request off inside send(), so when send() returns every answer is queued: reading
-needs no waiting, and a commit costs two system calls. Elements have one message each, so that an
-error says which element was refused.
+needs no waiting, and a commit costs two system calls. Elements of one set share a message
+(`rules.encoding`); only what is refused is sent again with one message each, so that the error says
+which element it was.
 
  - Adding an element that stands with the same data changes nothing; with other data it is refused
    (EEXIST). A replacement is a delete and an add in one batch.
@@ -20,7 +21,27 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
-from rules.elements import INTERVALS, Element, Operation
+from rules.elements import INTERVALS, Element, Operation, Step, of_family
+from rules.encoding import (
+    ACK,
+    ATTRIBUTE,
+    CREATE,
+    DELETE_ELEMENT,
+    DESTROY_ELEMENT,
+    ECHO,
+    GET_ELEMENT,
+    HEADER,
+    KEY,
+    KEY_END,
+    NEW_ELEMENT,
+    NFTABLES,
+    REQUEST,
+    Encoder,
+    Request,
+    attribute,
+    batch,
+    encode_message,
+)
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
@@ -30,19 +51,14 @@ _LISTENER_BUFFER_SIZE = 1 << 20
 _MAX_DATAGRAM = 1 << 16
 _MAX_ANSWERS = 1024
 
-_REQUEST, _ACK, _DUMP, _CREATE = 0x1, 0x4, 0x300, 0x400
+_DUMP = 0x300
 _DUMP_INTERRUPTED = 0x10
 _ERROR, _DONE, OVERRUN = 2, 3, 4
-_NESTED = 0x8000
 
-_NFTABLES = 10 << 8
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_GET_TABLE, _NEW_ELEMENT, _GET_ELEMENT, _DELETE_ELEMENT = 1, 12, 13, 14
-_GET_OBJECT, _OBJECT_COUNTER = 19, 1
-_FAMILY_INET = 1
+_GET_TABLE = NFTABLES | 1
+_GET_OBJECT, _OBJECT_COUNTER = NFTABLES | 19, 1
+_STRAYS = "strays"
 
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
 _SEQUENCE_AND_ERRNO = struct.Struct("=8xI4xi")
 
 
@@ -58,8 +74,8 @@ class Netlink:
     """A netfilter netlink socket in the network namespace of the thread that makes it."""
 
     def __init__(self, table: str = "sipnat") -> None:
-        self._table = attribute(1, table.encode("ascii") + b"\0")
-        self._heads: dict[str, bytes] = {}
+        self._encoder = Encoder(table)
+        self._has_destroy = True
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         with contextlib.suppress(PermissionError):
@@ -74,17 +90,34 @@ class Netlink:
 
     def has_table(self) -> bool:
         """Tells whether our table stands; raises KernelRefused without privileges."""
-        body = _family(_FAMILY_INET) + self._table
-        number = self.ask([(_NFTABLES | _GET_TABLE, body)])[0]
+        number = self.ask([(_GET_TABLE, self._encoder.table)])[0]
         if number not in (0, errno.ENOENT):
             raise KernelRefused(number, "nftables")
         return not number
 
+    def commit(self, steps: Sequence[Step], asked: Sequence[bytes] = ()) -> set[bytes]:
+        """Adds and deletes elements, all or none; raises KernelRefused.
+
+        Returns which of the packed endpoints asked for were in `strays`. They may be there no more.
+        """
+        requests = self._encoder.steps(steps)
+        if asked and self._has_destroy:
+            requests += self._forgetting(asked)
+        found: set[bytes] = set()
+        refusals = self._transact(requests, found) if requests else {}
+        if not refusals:
+            return found if self._has_destroy else self._noted(asked)
+        if asked and set(refusals.values()) == {errno.EINVAL}:  # before 6.3
+            self._has_destroy = False
+            return self.commit(steps, asked)
+        self.apply([Operation(each[0], Element(*each[1:])) for each in steps])
+        return self._noted(asked)
+
     def apply(self, operations: Sequence[Operation]) -> None:
-        """Adds and deletes elements, all or none; raises KernelRefused."""
+        """Adds and deletes elements, all or none, one message each; raises KernelRefused."""
         pending = list(operations)
         while pending:
-            refusals = self._batch(pending)
+            refusals = self._transact([self._request(each) for each in pending], set())
             if not refusals:
                 return
             for index, number in refusals.items():
@@ -95,7 +128,7 @@ class Netlink:
 
     def have(self, elements: Sequence[Element]) -> list[bool]:
         """Tells for each element whether it stands; costs no more with many elements present."""
-        requests = [(_NFTABLES | _GET_ELEMENT, self._element_body(element)) for element in elements]
+        requests = [(GET_ELEMENT, self._element_body(element)) for element in elements]
         slices = range(0, len(requests), _MAX_ANSWERS)
         answers = (self.ask(requests[start : start + _MAX_ANSWERS]) for start in slices)
         return [number == 0 for number in itertools.chain.from_iterable(answers)]
@@ -116,8 +149,7 @@ class Netlink:
     def counters(self) -> dict[str, int]:
         """Returns the packets that each named counter of the table has counted."""
         kind = attribute(3, struct.pack("!I", _OBJECT_COUNTER))
-        body = _family(_FAMILY_INET) + self._table + kind
-        return dict(map(_parse_counter, self.dump(_NFTABLES | _GET_OBJECT, body)))
+        return dict(map(_parse_counter, self.dump(_GET_OBJECT, self._encoder.table + kind)))
 
     def ask(self, requests: Sequence[tuple[int, bytes]]) -> list[int]:
         """Sends (type, body) requests at once and returns each one's errno, 0 for success."""
@@ -125,7 +157,7 @@ class Netlink:
         self._sequence += len(requests)
         self._send(
             b"".join(
-                _message(kind, _REQUEST | _ACK, first + index, body)
+                encode_message(kind, REQUEST | ACK, first + index, body)
                 for index, (kind, body) in enumerate(requests)
             )
         )
@@ -153,7 +185,7 @@ class Netlink:
     def _dump_set(self, set_name: str) -> Iterator[bytes]:
         """Yields the elements of a set, many at a time."""
         try:
-            for message in self.dump(_NFTABLES | _GET_ELEMENT, self._head(set_name)):
+            for message in self.dump(GET_ELEMENT, self._encoder.head(set_name)):
                 for kind, items in parse_attributes(message, 4):
                     if kind == 3 and items:
                         yield items
@@ -164,7 +196,7 @@ class Netlink:
     def _request_dump(self, kind: int, body: bytes) -> None:
         self._sequence += 1
         self._is_interrupted = False
-        self._send(_message(kind, _REQUEST | _DUMP, self._sequence, body))
+        self._send(encode_message(kind, REQUEST | _DUMP, self._sequence, body))
 
     def _receive_dump(self) -> Iterator[bytes]:
         is_done = False
@@ -180,27 +212,25 @@ class Netlink:
                     if kind == _ERROR:
                         raise KernelRefused(-number, "dump")
                     if kind != _DONE:
-                        yield message[_HEADER.size :]
+                        yield message[HEADER.size :]
         finally:
             while not is_done:  # the kernel begins no other dump before
                 is_done = any(kind in (_DONE, _ERROR) for kind, *_ in self._receive())
 
-    def _batch(self, operations: Sequence[Operation]) -> dict[int, int]:
-        """Sends one transaction; returns {index: errno} of what was refused, -1 for the whole."""
+    def _transact(self, requests: Sequence[Request], destroyed: set[bytes]) -> dict[int, int]:
+        """Sends one transaction; returns {index: errno} of what was refused, -1 for the whole.
+
+        Adds the keys of what it has destroyed and tells of.
+        """
         begin = self._sequence + 1
-        last = self._sequence = begin + len(operations)
-        messages = [_message(_BATCH_BEGIN, _REQUEST, begin, _BATCH_BODY)]
-        for sequence, (is_added, element) in enumerate(operations, begin + 1):
-            kind, flags = (_NEW_ELEMENT, _CREATE) if is_added else (_DELETE_ELEMENT, 0)
-            flags |= _REQUEST | (_ACK if sequence == last else 0)
-            body = self._element_body(element)
-            messages.append(_message(_NFTABLES | kind, flags, sequence, body))
-        messages.append(_message(_BATCH_END, _REQUEST, last, _BATCH_BODY))
-        self._send(b"".join(messages))
+        last = self._sequence = begin + len(requests)
+        self._send(batch(requests, begin))
         refusals: dict[int, int] = {}
         while True:
-            for kind, _flags, message in self._receive():
-                sequence, number = _SEQUENCE_AND_ERRNO.unpack_from(message)
+            for kind, _flags, answer in self._receive():
+                sequence, number = _SEQUENCE_AND_ERRNO.unpack_from(answer)
+                if kind in (DELETE_ELEMENT, DESTROY_ELEMENT):  # before the answer to its batch
+                    destroyed.update(_parse_keys(answer))
                 if kind != _ERROR or sequence < begin:
                     continue
                 if number:
@@ -208,32 +238,33 @@ class Netlink:
                 if sequence in (begin, last):
                     return refusals
 
-    def _head(self, set_name: str) -> bytes:
-        """Encodes what every request about a set begins with."""
-        head = self._heads.get(set_name)
-        if head is None:
-            name = attribute(2, set_name.encode("ascii") + b"\0")
-            head = self._heads[set_name] = _family(_FAMILY_INET) + self._table + name
-        return head
+    def _forgetting(self, endpoints: Sequence[bytes]) -> list[Request]:
+        """Encodes that these strays are deleted if they are there, and that we want to hear of it.
+
+        That costs a fraction of asking, which no transaction can.
+        """
+        items: dict[str, list[bytes]] = {}
+        for endpoint in endpoints:
+            item = self._encoder.element("", endpoint)
+            items.setdefault(of_family(_STRAYS, endpoint), []).append(item)
+        return [
+            (DESTROY_ELEMENT, ECHO, body)
+            for name, each in items.items()
+            for body in self._encoder.bodies(name, each)
+        ]
+
+    def _noted(self, endpoints: Sequence[bytes]) -> set[bytes]:
+        asked = [Element(of_family(_STRAYS, each), each) for each in endpoints]
+        return {
+            each for each, is_there in zip(endpoints, self.have(asked), strict=True) if is_there
+        }
+
+    def _request(self, step: Operation) -> Request:
+        kind, flags = (NEW_ELEMENT, CREATE) if step.is_added else (DELETE_ELEMENT, 0)
+        return kind, flags, self._element_body(step.element)
 
     def _element_body(self, element: Element) -> bytes:
-        set_name, key, data = element
-        if set_name in INTERVALS:
-            half = len(key) // 2
-            first, last = (
-                nested(kind, attribute(1, part))
-                for kind, part in ((_KEY, key[:half]), (_KEY_END, key[half:]))
-            )
-            return self._head(set_name) + nested(3, nested(1, first, last))
-        # elements { element { key { value } data { value } } }
-        size = len(key) + 8 + (len(data) + 8 if data else 0)
-        body = self._head(set_name) + _NESTS.pack(
-            *(size + 8, 3 | _NESTED, size + 4, 1 | _NESTED),
-            *(len(key) + 8, 1 | _NESTED, len(key) + 4, 1),
-        )
-        if not data:
-            return body + key
-        return body + key + _VALUE.pack(len(data) + 8, 2 | _NESTED, len(data) + 4, 1) + data
+        return self._encoder.bodies(element.set_name, [self._encoder.element(*element)])[0]
 
     def _send(self, messages: bytes) -> None:
         try:
@@ -275,7 +306,7 @@ class Listener:
 
     def ask(self, kind: int, body: bytes) -> None:
         """Has the kernel tell all that there is of a kind, among what it tells anyway."""
-        self._socket.send(_message(kind, _REQUEST | _DUMP, 0, body))
+        self._socket.send(encode_message(kind, REQUEST | _DUMP, 0, body))
 
     def messages(self) -> Iterator[tuple[int, bytes]]:
         """Yields (type, message) of what was heard, without waiting; OVERRUN where some is lost."""
@@ -293,21 +324,10 @@ class Listener:
                 yield kind, message
 
 
-def attribute(kind: int, *parts: bytes) -> bytes:
-    """Encodes an attribute, padded to 4 bytes."""
-    data = b"".join(parts)
-    return _ATTRIBUTE.pack(4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
-
-
-def nested(kind: int, *parts: bytes) -> bytes:
-    """Encodes an attribute made of attributes."""
-    return attribute(kind | _NESTED, *parts)
-
-
 def parse_attributes(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yields (type, payload) of each attribute from `offset` on."""
     while offset < len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        length, kind = ATTRIBUTE.unpack_from(data, offset)
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
         offset += length + 3 & ~3
 
@@ -316,26 +336,12 @@ def _split(datagram: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yields (type, flags, message with its header) of each message."""
     offset = 0
     while offset < len(datagram):
-        length, kind, flags, _sequence, _port = _HEADER.unpack_from(datagram, offset)
+        length, kind, flags, _sequence, _port = HEADER.unpack_from(datagram, offset)
         yield kind, flags, datagram[offset : offset + length]
         offset += length + 3 & ~3
 
 
-def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
-
-
-def _family(family: int, resource: int = 0) -> bytes:
-    return struct.pack("=BB", family, 0) + struct.pack("!H", resource)
-
-
-_BATCH_BODY = _family(socket.AF_UNSPEC, _NFTABLES >> 8)
-
-
-_KEY, _KEY_END = 1, 10
 _KEY_AT = 12  # after the headers of the element, its key, and the key's value
-_NESTS = struct.Struct("=HHHHHHHH")
-_VALUE = struct.Struct("=HHHH")
 
 
 def _parse_elements(set_name: str, items: bytes) -> Iterator[Element]:
@@ -344,23 +350,30 @@ def _parse_elements(set_name: str, items: bytes) -> Iterator[Element]:
     In most sets all have one layout, and only the first is parsed: for the others it is enough that
     every byte outside key and data is the same.
     """
-    size, _ = _ATTRIBUTE.unpack_from(items)
+    size, _ = ATTRIBUTE.unpack_from(items)
     fields = dict(parse_attributes(items[:size], 4))
     key, data = len(fields[1]) - 4, max(0, len(fields.get(2, b"")) - 4)
     if not _has_one_layout(items, size, key, data):
         for _kind, item in parse_attributes(items):
             fields = {kind: value[4:] for kind, value in parse_attributes(item)}
-            last = fields[_KEY_END] if set_name in INTERVALS else b""
-            yield Element(set_name, fields[_KEY] + last, fields.get(2, b""))
+            last = fields[KEY_END] if set_name in INTERVALS else b""
+            yield Element(set_name, fields[KEY] + last, fields.get(2, b""))
         return
     layout = f"{_KEY_AT}x{key}s" + (f"8x{data}s" if data else "")
     for found in struct.iter_unpack(layout, items):
         yield Element(set_name, *found)
 
 
+def _parse_keys(notice: bytes) -> Iterator[bytes]:
+    """Yields the keys of the elements that a notice is about."""
+    for kind, items in parse_attributes(notice, HEADER.size + 4):
+        if kind == 3:
+            yield from (each.key for each in _parse_elements(_STRAYS, items))
+
+
 def _count_attributes(items: bytes) -> int:
     """Counts attributes; where all have one header, by their size."""
-    size: int = _ATTRIBUTE.unpack_from(items)[0]
+    size: int = ATTRIBUTE.unpack_from(items)[0]
     count, rest = divmod(len(items), size)
     if not rest and all(items[at::size] == items[at : at + 1] * count for at in range(4)):
         return count

@@ -6,16 +6,19 @@
    itself, or somebody else's flow masqueraded onto that port.
 
 The ruleset notes such endpoints in the set `strays` packet by packet, and `install` those of flows
-older than the ruleset, so none is missed. TCP is not noted: its endpoints are always searched. The
-relay's are not, for it needs no NAT: flows that are older than its mapping go on beside it.
+older than the ruleset. What NAT makes of a first packet is not known yet, so there the port is
+noted that it most often keeps; any other is by the second, in either direction. Until then a flow
+that was given another port is missed, and in the way only of the very remote that it was sent to.
+TCP is not noted: its endpoints are always searched. The relay's are not, for it needs no NAT: flows
+that are older than its mapping go on beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 
-from nat_table.binding import Binding
-from nat_table.endpoint import Transport
+from nat_table.binding import Binding, Kind
+from nat_table.endpoint import Transport, is_ipv6
 from rules.conntrack import End, Flow, Side
 from rules.elements import STRAYS, Element, is_relayed, of_family, pack_endpoint
 from rules.settings import Settings
@@ -59,6 +62,15 @@ def own_ends(bindings: Iterable[Binding]) -> list[End]:
         for binding in bindings
         for side in (Side.ORIGINAL_DESTINATION, Side.REPLY_DESTINATION)
     ]
+
+
+def is_swept(binding: Binding) -> bool:
+    """Tells whether all flows of a binding are UDP over IPv4 and have our mark on them.
+
+    Who has asked for a mapping does not have it: that would open the firewall from inside.
+    """
+    is_udp = binding.transport is Transport.UDP
+    return is_udp and binding.kind is not Kind.ANY and not is_ipv6(binding.external.address)
 
 
 def inbound_ends(bindings: Iterable[Binding]) -> list[End]:

@@ -19,7 +19,8 @@ from typing import TypedDict
 from alg.daemon.decisions import Decisions
 from alg.daemon.ledger import Ledger
 from alg.datagram import Datagram, Side
-from alg.gateway import Gateway, reason_of
+from alg.failures import reason_of
+from alg.gateway import Gateway
 from alg.gateway_settings import GatewaySettings
 from alg.io.clock import now
 from alg.io.legs import TryAgain

@@ -1,7 +1,9 @@
 """Changes of the table: into the kernel at once, noted for the store, and asked for upstream.
 
 The store wants the newest state of each mapping that has changed, not the changes: so only the
-internal endpoints are noted, and their rows are made when the store is written.
+internal endpoints are noted, and their rows are made when the store is written. Each message moves
+a deadline; where it moves by seconds only, and nothing else has changed, the store hears of it now
+and then: after a restart a mapping may end that much too early.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 
@@ -17,7 +20,7 @@ from alg.observe.observers import Observers
 from alg.observe.passage import Occurrence
 from alg.upstream.grants import Grants
 from nat_table.binding import Binding, Kind, Owner
-from nat_table.changes import Change, Closed, Opened, Turned
+from nat_table.changes import Change, Closed, Opened, Refreshed, Turned
 from nat_table.endpoint import Endpoint, Socket, Transport
 from nat_table.snapshot import Row, row_of
 from nat_table.table import NatTable
@@ -29,6 +32,13 @@ MAPPING = "mapping"
 """The kind under which the store keeps mappings."""
 
 _LOGGED = {Opened: "opened", Closed: "closed", Turned: "turned into"}
+_SIP: Final = Kind.SIP
+
+DEADLINE_GRAIN: Final = 10.0
+"""How many seconds a deadline may move before the store hears of it at once."""
+
+DEADLINE_INTERVAL: Final = 10.0
+"""How long it takes at most until it hears of one that has moved less."""
 
 Key = tuple[str, str]
 
@@ -57,6 +67,8 @@ class Ledger:
         self._backend = backend
         self._has_store = has_store
         self._touched: dict[Socket, None] = {}
+        self._moved: dict[Socket, None] = {}  # whose deadlines have, and nothing else
+        self._next_moved = 0.0
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Makes the kernel follow; raises CommitFailed where it does not, and notes nothing."""
@@ -124,14 +136,23 @@ class Ledger:
 
     def note(self, changes: Sequence[Change]) -> None:
         """Notes changes that the kernel knows of already."""
-        self.grants.follow(changes)
-        self.touch(change.binding for change in changes)
+        if self.grants.is_asking:
+            self.grants.follow(changes)
         is_logged = log.isEnabledFor(logging.INFO)
         for change in changes:
-            if isinstance(change, Closed) and change.binding.kind is not Kind.SIP:
-                self.media_closed.set()
-            if is_logged and (what := _LOGGED.get(type(change))):
-                _log(what, change)
+            if isinstance(change, Refreshed):
+                if self._has_store:
+                    binding = change.binding
+                    noted = self._touched if _counts(change) else self._moved
+                    noted[binding.transport, binding.internal] = None
+            elif isinstance(change, (Opened, Closed, Turned)):  # the others follow from these
+                binding = change.binding
+                if self._has_store:
+                    self._touched[binding.transport, binding.internal] = None
+                if isinstance(change, Closed) and binding.kind is not _SIP:
+                    self.media_closed.set()
+                if is_logged:
+                    _log(_LOGGED[type(change)], change)
 
     def _tell(self, changes: Sequence[Change], what: str) -> None:
         if self.observers:
@@ -142,24 +163,36 @@ class Ledger:
         if self._has_store:
             self._touched.update(((each.transport, each.internal), None) for each in bindings)
 
-    def take_rows(self, *, has_all: bool = False) -> dict[Key, bytes | None]:
-        """Returns rows of mappings: of all, or of those that have changed since the last call.
+    def take_rows(self, *, has_all: bool = False) -> Iterator[tuple[Key, bytes | None]]:
+        """Yields rows of mappings: of all, or of those that have changed since the last call.
 
-        None stands for one that is gone.
+        None stands for one that is gone. Packets may be served between two rows.
         """
         touched, self._touched = self._touched, {}
+        sockets: Iterable[Socket] = touched
+        if has_all or (self._moved and now() >= self._next_moved):
+            touched.update(self._moved)
+            self._moved = {}
+            self._next_moved = now() + DEADLINE_INTERVAL
         if has_all:
-            touched = dict.fromkeys((b.transport, b.internal) for b in self._table.bindings())
-        return {
-            (MAPPING, f"{transport.label} {internal}"): self._row(transport, internal)
-            for transport, internal in touched
-        }
+            sockets = ((each.transport, each.internal) for each in self._table.bindings())
+        for transport, internal in sockets:
+            yield (MAPPING, f"{transport.label} {internal}"), self._row(transport, internal)
 
     def _row(self, transport: Transport, internal: Endpoint) -> bytes | None:
         binding = self._table.look_up_internal(transport, internal)
         if binding is None:
             return None
         return msgspec.msgpack.encode(row_of(self._table, binding))
+
+
+def _counts(change: Refreshed) -> bool:
+    """Tells whether the store is to hear of it at once."""
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return True
+    is_same = before.remotes == after.remotes and before.permits == after.permits
+    return not is_same or abs(after.expires_at - before.expires_at) >= DEADLINE_GRAIN
 
 
 def _log(what: str, change: Change) -> None:

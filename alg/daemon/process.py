@@ -19,6 +19,7 @@ import logging
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterable
 
 from alg.config import Config
@@ -26,8 +27,10 @@ from alg.daemon import restart
 from alg.daemon.addresses import Addresses
 from alg.daemon.claim import claimed
 from alg.daemon.connections import Connections
+from alg.daemon.garbage import keep_out_of_sight
 from alg.daemon.ledger import MAPPING, Key, Ledger
 from alg.daemon.observation import Observation
+from alg.daemon.overload import Overload
 from alg.daemon.packet_path import PacketPath, Sides
 from alg.daemon.reloading import Reloading
 from alg.daemon.requests import EPOCH, MappingRequests, lease_limits
@@ -73,6 +76,9 @@ log = logging.getLogger("sipnat")
 ROW_VERSION = 2
 """Raised when the meaning of a stored row changes; rows of another version are not read."""
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds that another thread may compute while packets wait: ten times as long is Python's own."""
+
 
 def run_daemon(config: Config, reread: Callable[[], Config]) -> int:
     """Runs the gateway until SIGTERM or SIGINT; returns 0. Raises StartError.
@@ -84,6 +90,7 @@ def run_daemon(config: Config, reread: Callable[[], Config]) -> int:
     if os.geteuid() != 0 and not has_net_admin():
         raise StartError("root is needed to take packets from the kernel: run it with sudo")
     settings = kernel_settings(config)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     return asyncio.run(_serve(config, reread, settings, KernelBackend(settings)))
 
 
@@ -156,9 +163,11 @@ async def _serve(
             raise StartError(str(error)) from error
         stack.push_async_callback(control.stop)
         stack.enter_context(claimed(settings.table))
-        path = PacketPath(gateway, ledger, sides.of, settings.queue_mark)
+        path = PacketPath(gateway, ledger, sides.__getitem__, settings.queue_mark)
         try:
-            queue = PacketQueue(config.queue_number, path.handle, settings.is_fail_open)
+            queue = PacketQueue(
+                config.queue_number, path.handle, settings.is_fail_open, settings.open_mark
+            )
         except QueueBusy as error:
             raise StartError(
                 f"queue {config.queue_number} cannot be bound: another program, perhaps another "
@@ -220,8 +229,10 @@ async def _serve(
         upkeep.start(is_kernel_empty=standing is None)
         stack.callback(upkeep.stop)
 
+        overload = Overload(gateway, settings.is_fail_open)
+
         def serve_packets() -> None:
-            queue.serve()
+            overload.heed(queue.serve(), now())
             upkeep.save_soon()
 
         for descriptor, serve in ((queue.fileno(), serve_packets), (watch.fileno(), upkeep.heed)):
@@ -264,8 +275,7 @@ async def _serve(
         upstream.has_lost = grants.ask_again
         grants.use(upstream.mapper, table.bindings())
         stack.callback(loop.create_task(upstream.watch(following.heed_upstream)).cancel)
-        gc.freeze()
-        gc.enable()
+        stack.callback(loop.create_task(keep_out_of_sight()).cancel)
         log.info(
             "%s <-> %s (%s), IPv6 %s, SIP ports %s, other ports from %d-%d, packets from %s",
             " ".join(config.internal),

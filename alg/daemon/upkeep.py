@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from alg.config import Config
 from alg.daemon.addresses import Addresses
 from alg.daemon.diversion import Diversion
-from alg.daemon.ledger import Ledger
+from alg.daemon.ledger import Key, Ledger
 from alg.daemon.packet_path import Sides
 from alg.daemon.requests import MappingRequests
 from alg.daemon.restart import ORPHAN, ORPHAN_TIMEOUT
@@ -50,6 +51,12 @@ log = logging.getLogger("sipnat")
 
 TICK = 0.5
 SAVE_DELAY = 0.05
+MAX_SAVE_DELAY = 1.0
+SAVE_REST = 20.0
+"""How many times as long as a save the pause after it is: what ends meanwhile costs nothing."""
+
+SAVE_SLICE = 100
+SLICE_DELAY = 0.001
 CHECK_INTERVAL = 5.0
 REVIEW_INTERVAL = 20.0
 MAX_REFUSALS_LOGGED = 10
@@ -95,9 +102,14 @@ class Upkeep:
         self._addresses = addresses
         self._requests = requests
         self._acceptance = Acceptance(settings)
+        self._accepting = asyncio.Lock()  # held while a thread uses it
         self._diversion = Diversion()
         self._is_mode6_watched = config.mode6 == "auto" and settings.mode6 is not Mode6.PINHOLE
         self._saving: asyncio.TimerHandle | None = None
+        self._next_save = 0.0
+        self._save_took = 0.0
+        self._rows: Iterator[tuple[Key, bytes | None]] | None = None  # those that are being taken
+        self._whole: dict[Key, bytes] | None = None
         self._next_check = now()
         self._next_review = now()
 
@@ -113,7 +125,7 @@ class Upkeep:
         self._addresses.follow()
         self._ledger.is_behind = True
         if self._config.install_accept == "auto":
-            self.accept()
+            _tell_accepting(self._acceptance.install())
         else:
             self._acceptance.remove()  # those of an earlier run
         if is_kernel_empty:
@@ -123,11 +135,11 @@ class Upkeep:
     async def configure(self, config: Config) -> None:
         """Goes by another configuration, and puts right what the kernel has of the former one."""
         self._config = config
-        self._acceptance = Acceptance(changed_settings(self._settings, config))
-        if config.install_accept == "auto":
-            self.accept()
-        else:
-            self._acceptance.remove()
+        async with self._accepting:
+            self._acceptance = Acceptance(changed_settings(self._settings, config))
+            if config.install_accept != "auto":
+                self._acceptance.remove()
+        await self.accept()
         if self._ledger.is_behind:
             await self.reconcile()
 
@@ -136,7 +148,10 @@ class Upkeep:
 
         Not while there are calls: a firewall without them may cut audio that flows.
         """
-        self.save()
+        if self._store is not None:
+            for _ in range(2):  # what is being taken, and what has changed since that began
+                while not self._save_slice(self._store):
+                    pass
         if self._config.install_accept == "auto":
             if any(binding.kind is not Kind.SIP for binding in self._table.bindings()):
                 log.info("calls are up, so the rules in other firewalls stay for them")
@@ -157,7 +172,7 @@ class Upkeep:
                     await self.reconcile()
                 if is_thorough:
                     self._next_check = now() + CHECK_INTERVAL
-                    self.check()
+                    await self.check()
                 if now() >= self._next_review:
                     self._next_review = now() + REVIEW_INTERVAL
                     await self.review()
@@ -220,27 +235,57 @@ class Upkeep:
             await asyncio.sleep(0)
 
     def save_soon(self) -> None:
-        """Has the store written in a moment, with whatever changes until then."""
-        if self._store is not None and self._saving is None:
-            self._saving = asyncio.get_running_loop().call_later(SAVE_DELAY, self.save)
+        """Has the store written in a moment, with whatever changes until then.
+
+        Saving takes a twentieth of the time, so under load the moment is longer.
+        """
+        if self._saving is None and self._store is not None:
+            delay = max(SAVE_DELAY, self._next_save - now())
+            self._saving = asyncio.get_running_loop().call_later(delay, self.save)
 
     def save(self) -> None:
-        """Gives the store what has changed."""
+        """Gives the store what has changed: at once, or a slice, and the others soon."""
         self._saving = None
         if self._store is None:
             return
-        has_all = self._store.is_incomplete
-        rows = self._ledger.take_rows(has_all=has_all) | self._gateway.take_touched(has_all=has_all)
-        rows |= self._requests.take_rows(has_all=has_all)
-        if has_all:
-            self._store.save_all({key: row for key, row in rows.items() if row is not None})
-        elif rows:
-            self._store.save(rows)
+        began = now()
+        is_last = self._save_slice(self._store)
+        ended = now()
+        self._save_took += ended - began
+        if is_last:
+            self._next_save = ended + min(MAX_SAVE_DELAY, SAVE_REST * self._save_took)
+            self._save_took = 0.0
+        else:
+            self._saving = asyncio.get_running_loop().call_later(SLICE_DELAY, self.save)
 
-    def check(self) -> None:
+    def _save_slice(self, store: Store) -> bool:
+        """Takes some rows and gives them to the store; returns whether these were the last.
+
+        Where it needs all rows it is given them together, so that it always has those of one time.
+        """
+        if self._rows is None:
+            self._whole = {} if store.is_incomplete else None
+            self._rows = self._changed_rows(has_all=store.is_incomplete)
+        taken = list(itertools.islice(self._rows, SAVE_SLICE))
+        rows, is_last = dict(taken), len(taken) < SAVE_SLICE
+        if is_last:
+            self._rows = None
+        if self._whole is not None:
+            self._whole.update((key, row) for key, row in rows.items() if row is not None)
+            if is_last:
+                store.save_all(self._whole)
+        elif rows:
+            store.save(rows)
+        return is_last
+
+    def _changed_rows(self, *, has_all: bool) -> Iterator[tuple[Key, bytes | None]]:
+        yield from self._ledger.take_rows(has_all=has_all)
+        yield from self._gateway.take_touched(has_all=has_all)
+        yield from self._requests.take_rows(has_all=has_all).items()
+
+    async def check(self) -> None:
         """Looks after our rules in other programs' chains, and says what packets have met."""
-        if self._config.install_accept == "auto":
-            self.accept()
+        await self.accept()
         if self._relay is not None and self._diversion.is_kept_away(self._backend.counters()):
             mark = self._settings.relay_mark
             log.warning(KEPT_AWAY, mark, mark)
@@ -253,10 +298,14 @@ class Upkeep:
         if len(refused) > MAX_REFUSALS_LOGGED:
             log.info("%d others were kept out too", len(refused) - MAX_REFUSALS_LOGGED)
 
-    def accept(self) -> None:
-        """Has other firewalls on this router let calls through, if they do not already."""
-        for firewall in self._acceptance.install():
-            log.info("%s lets calls through, by a rule marked sipnat", firewall)
+    async def accept(self) -> None:
+        """Has other firewalls on this router let calls through, if they do not already.
+
+        That is a program for each, which packets do not wait for.
+        """
+        async with self._accepting:
+            if self._config.install_accept == "auto":
+                _tell_accepting(await asyncio.to_thread(self._acceptance.install))
 
     def _advice(self, refusal: Refusal) -> tuple[str, ...]:
         """Returns what to say of it: nothing about late packets of a call that is over."""
@@ -303,3 +352,8 @@ class Upkeep:
         """Makes the kernel equal to the table, with time for packets in between."""
         for _ in self._ledger.reconcile():
             await asyncio.sleep(0)
+
+
+def _tell_accepting(firewalls: Iterable[str]) -> None:
+    for firewall in firewalls:
+        log.info("%s lets calls through, by a rule marked sipnat", firewall)

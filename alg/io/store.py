@@ -27,17 +27,20 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from zlib import crc32
 
-Key = tuple[str, str]  # kind and name
-Batch = Mapping[Key, bytes | None]  # None: the row is gone
+from alg.io.store_rows import CREATE_ROWS, Batch, Key, read_rows, write_rows
 
 MAX_WAITING = 50_000  # changed rows in memory; with more, writing all of them anew is cheaper
 RETRY_INTERVAL = 10.0
 BUSY_TIMEOUT = 1.0
 CLOSE_TIMEOUT = 10.0
+REST = 50.0
+"""How many times as long as a write the pause after it is: a row is written once for all of it."""
+
+MAX_REST = 1.0
 
 _APPLICATION_ID = 0x73697061  # "sipa"
 _APPLICATION_ID_AT = 68  # in the header of an SQLite file
@@ -48,10 +51,7 @@ _CREATE = f"""
     PRAGMA application_id = {_APPLICATION_ID};
     PRAGMA user_version = {_FORMAT};
     CREATE TABLE origin (boot_id TEXT NOT NULL, version INTEGER NOT NULL) STRICT;
-    CREATE TABLE state (
-        kind BLOB NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL, checksum INTEGER NOT NULL,
-        PRIMARY KEY (kind, name)
-    ) STRICT, WITHOUT ROWID;
+    {CREATE_ROWS};
 """
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY}
 _DAMAGE |= {sqlite3.SQLITE_ERROR}  # our tables are not there, or not ours
@@ -150,8 +150,10 @@ class Store:
         while self._await_work():
             try:
                 if self._is_open:
+                    began = time.thread_time()
                     self._file.write(self._take)
                     self._has_warned = False
+                    self._rest(REST * (time.thread_time() - began))
                 else:
                     self._file.open()
                     with self._changed:
@@ -167,6 +169,11 @@ class Store:
             timeout = None if self._is_open else RETRY_INTERVAL
             self._changed.wait_for(lambda: self._is_closing or self._has_work(), timeout)
             return self._has_work() or not self._is_closing
+
+    def _rest(self, seconds: float) -> None:
+        """Lets rows gather, unless somebody waits for the last of them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing, min(MAX_REST, seconds))
 
     def _has_work(self) -> bool:
         return bool(self._waiting) or self._is_whole
@@ -230,18 +237,7 @@ class _File:
             batch, is_whole = take()
             if is_whole:
                 connection.execute("DELETE FROM state")
-            connection.executemany(
-                "DELETE FROM state WHERE kind = ? AND name = ?",
-                (_encode(key) for key, value in batch.items() if value is None),
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)",
-                (
-                    (*_encode(key), value, _checksum(*_encode(key), value))
-                    for key, value in batch.items()
-                    if value is not None
-                ),
-            )
+            write_rows(connection, batch)
 
     def set_aside(self, error: Exception) -> None:
         """Renames the damaged file; raises OSError."""
@@ -305,7 +301,9 @@ class _File:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_SIZE}")
         os.chmod(self._path, 0o600)
-        return _rows(connection)
+        if _only(connection, "PRAGMA quick_check(1)") != "ok":
+            raise sqlite3.DatabaseError("its pages are no tree")
+        return read_rows(connection)
 
     def _connect(self) -> sqlite3.Connection:
         """Opens the file, new or of any sipnat's; raises _NotOurs for all else."""
@@ -348,32 +346,10 @@ def _open(path: Path) -> int:
     return descriptor
 
 
-def _rows(connection: sqlite3.Connection) -> dict[Key, bytes]:
-    if _only(connection, "PRAGMA quick_check(1)") != "ok":
-        raise sqlite3.DatabaseError("its pages are no tree")
-    rows = {}
-    for kind, name, value, checksum in connection.execute("SELECT * FROM state"):
-        if _checksum(kind, name, value) != checksum:
-            raise sqlite3.DatabaseError("a row has a wrong checksum")
-        rows[kind.decode("utf-8", "surrogatepass"), name.decode("utf-8", "surrogatepass")] = value
-    return rows
-
-
 def _only(connection: sqlite3.Connection, query: str) -> object:
     """Returns the only column of the only row."""
     (value,) = connection.execute(query).fetchone()
     return value
-
-
-def _encode(key: Key) -> tuple[bytes, bytes]:
-    """Returns the key as bytes, whatever the network has put into it."""
-    kind, name = key
-    return kind.encode("utf-8", "surrogatepass"), name.encode("utf-8", "surrogatepass")
-
-
-def _checksum(kind: bytes, name: bytes, value: bytes) -> int:
-    """Returns what tells a changed row: SQLite looks after its pages, not after their content."""
-    return crc32(b"%d %d " % (len(kind), len(name)) + kind + name + value)
 
 
 def _code(error: Exception) -> int:

@@ -67,13 +67,18 @@ class Grants:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     @property
+    def is_asking(self) -> bool:
+        """Whether there is a gateway above that is asked."""
+        return self._mapper is not None
+
+    @property
     def count(self) -> int:
         """How many mappings the gateway has granted."""
         return sum(each.granted for each in self._wanted.values())
 
     def is_waiting(self, host: str) -> bool:
         """Whether a mapping of an internal host is asked for and not answered yet."""
-        return self._new[host] > 0
+        return host in self._new
 
     def use(self, mapper: Mapper | None, standing: Iterable[Binding]) -> None:
         """Asks this gateway from now on, for what stands already too; None asks nobody."""

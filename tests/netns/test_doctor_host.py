@@ -74,7 +74,7 @@ def test_ports_of_other_programs(network: Network, doctor: Doctor) -> None:
 
 def test_a_queue_of_another_program(network: Network, doctor: Doctor) -> None:
     assert doctor.look("queue") == []
-    queue = network.router.call(lambda: PacketQueue(5060, lambda raw, *_: raw, True))
+    queue = network.router.call(lambda: PacketQueue(5060, lambda raw, *_: raw, True, 0))
     try:
         check_cured(doctor, "queue", "another program has queue 5060")
         assert doctor.configuration == ["queue = 5061"]

@@ -72,6 +72,17 @@ def test_A51_earlier_masqueraded_flow_of_the_phone_is_cut(
     assert peers[REMOTE_1].expect(b"mapped") == (EXTERNAL, POOL_PORT)
 
 
+def test_A51_strays_are_asked_for_where_the_kernel_cannot_tell_in_a_transaction(
+    backend: KernelBackend, peers: dict[str, Peer]
+) -> None:
+    backend._netlink._has_destroy = False
+    peers[PHONE_2].send(b"unmapped", REMOTE_1, 7000)
+    assert peers[REMOTE_1].expect(b"unmapped") == (EXTERNAL, 4000)
+    backend.commit([opened(PHONE_2, POOL_PORT)])
+    peers[PHONE_2].send(b"mapped", REMOTE_1, 7000)
+    assert peers[REMOTE_1].expect(b"mapped") == (EXTERNAL, POOL_PORT)
+
+
 def test_A51_flow_of_another_phone_on_our_port_moves_to_the_fence(
     backend: KernelBackend, peers: dict[str, Peer]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from alg.daemon.diversion import ENOUGH
 from alg.daemon.upkeep import CHECK_INTERVAL
 from nat_table.endpoint import Endpoint
+from tests.lab.agents import receive_all
 from tests.lab.gateway import Gateway
 from tests.lab.network import (
     EXTERNAL,
@@ -23,12 +24,25 @@ from tests.lab.site import SERVER_MEDIA_1, Site
 from tests.netns.calls import check_audio, media_is_released
 from tests.netns.connections import accepted, check_passes, check_silent, listening, tcp_socket
 from tests.netns.firewalls import DOCKER, FW4, filter_rules
+from tests.netns.kernel import SETTINGS
 from tests.netns.streams import connect
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(90)]
 
 # What a host gives itself where nobody gives it an address (RFC 3927).
 NO_LEASE = "169.254.9.9"
+REGISTER = f"""\
+REGISTER sip:example.com SIP/2.0\r
+Via: SIP/2.0/UDP {PHONE_1}:5060;branch=z9hG4bK75\r
+From: <sip:alice@example.com>;tag=75\r
+To: <sip:alice@example.com>\r
+Call-ID: 75@{PHONE_1}\r
+CSeq: 1 REGISTER\r
+Contact: <sip:alice@{PHONE_1}:5060>\r
+Max-Forwards: 70\r
+Content-Length: 0\r
+\r
+""".encode()
 
 
 def check_calls(site: Site, gateway: Gateway) -> None:
@@ -49,6 +63,23 @@ def test_a75_calls_pass_docker_and_its_rules_are_as_before_after_a_stop(network:
         check_calls(site, gateway)
         gateway.stop()
         assert filter_rules(network) == before
+
+
+def test_a75_first_message_passes_a_firewall_that_knows_only_the_mark_of_mappings(
+    network: Network,
+) -> None:
+    """The rules see that message before there is a mapping; it is sent once."""
+    network.router.run(
+        "nft",
+        "table inet admin { chain forward { type filter hook forward priority filter; policy drop;"
+        f" meta mark & {SETTINGS.open_mark:#x} != 0 accept; }}; }}",
+    )
+    phone = network.lan.udp_socket(PHONE_1, 5060)
+    server = network.wan.udp_socket(SERVER, 5060)
+    with Gateway(network.router), phone, server:
+        phone.sendto(REGISTER, (SERVER, 5060))
+        [(raw, source)] = receive_all(server)
+        assert source.address == EXTERNAL and EXTERNAL.encode() in raw
 
 
 def test_a75_audio_goes_on_through_docker_while_the_gateway_is_down(network: Network) -> None:

@@ -216,7 +216,7 @@ def test_A79_the_kernels_helper_is_named_with_its_cure(network: Network, setup: 
 
 def test_what_other_programs_have_is_left_to_them(network: Network, setup: Setup) -> None:
     with (
-        closing(network.router.call(lambda: PacketQueue(5060, lambda raw, *_: raw, True))),
+        closing(network.router.call(lambda: PacketQueue(5060, lambda raw, *_: raw, True, 0))),
         network.router.udp_socket("0.0.0.0", 5351),
     ):
         keys, _ = setup.proposed()

@@ -10,7 +10,7 @@ import pytest
 from nat_table.endpoint import Endpoint, Transport
 from rules.conntrack import End, Flow, Side, _filtered, _parse_flow
 from rules.elements import pack_endpoint
-from rules.netlink import attribute, nested
+from rules.encoding import attribute, nested
 
 PHONE, SERVER = Endpoint("10.0.0.20", 5060), Endpoint("203.0.113.10", 5061)
 EXTERNAL = Endpoint("203.0.113.1", 20000)

@@ -37,7 +37,7 @@ def test_without_native_queue_only_the_capture_chain_is_missing() -> None:
     whole = render_ruleset(SETTINGS, native_queue=True)
     without = render_ruleset(SETTINGS, native_queue=False)
     assert whole.startswith(without)
-    assert re.findall(r"chain (\w+) {", whole[len(without) :]) == ["capture"]
+    assert re.findall(r"chain (\w+) {", whole[len(without) :]) == ["capture", "to_queue"]
 
 
 @pytest.mark.parametrize(("is_fail_open", "end"), [(True, "queue num 7 bypass"), (False, "num 7")])
@@ -64,16 +64,28 @@ def test_A69_only_where_there_is_a_relay_connections_go_to_it() -> None:
 def test_A69_every_chain_that_diverts_can_be_taken_away() -> None:
     texts = (render_ruleset(replace(SETTINGS, relay_port=port), False) for port in (0, 15060))
     without, whole = (re.findall(r"chain (\w+) {", text) for text in texts)
-    assert set(whole) - set(without) == {*DIVERTING, "relaying", "arriving", "answering"}
+    others = {"pass", "hold", "relaying", "arriving", "answering"}
+    assert set(whole) - set(without) == {*DIVERTING, *others}
+
+
+def test_media_meets_one_chain_of_filters_and_the_relays() -> None:
+    """What a packet of a flow that is known goes through; those of NAT see first packets alone."""
+    text = render_ruleset(SETTINGS, native_queue=True)
+    chains = re.findall(r"chain (\w+) {\n +type filter hook (\w+)", text)
+    met = {name for name, hook in chains if hook not in ("input", "output")}
+    assert met == {"forward", "relaying"}
 
 
 def test_the_routers_own_traffic_is_counted_and_marked_at_the_most() -> None:
+    """But for what filtering refuses, and what nobody listens to (netns tests)."""
     text = render_ruleset(SETTINGS, True)
-    hooks = re.findall(r"hook (\w+) priority", text)
-    assert set(hooks) == {"prerouting", "forward", "postrouting", "input"}
-    chains = re.findall(r"hook input priority \w+; policy accept;\n(.*?)\n    }", text, re.S)
-    verdicts = ("accept", "counter name diverted", "meta mark set meta mark | $relay_mark")
-    assert len(chains) == 2
+    chains = re.findall(r"hook (?:in|out)put .*?; policy accept;\n(.*?)\n    }", text, re.S)
+    verdicts = (
+        *("accept", "counter name diverted", "counter name answered"),
+        *("meta mark set meta mark | $relay_mark", "update @strays { ip saddr . udp sport }"),
+        *("goto stranger", "jump recognise"),
+    )
+    assert len(chains) == 5
     assert all(rule.endswith(verdicts) for each in chains for rule in each.split("\n") if rule)
 
 
@@ -82,7 +94,7 @@ def test_requests_are_marked_with_or_without_a_relay_and_only_where_they_are_ans
     assert "th dport { udp . 5351, tcp . 2869 } meta mark set" in without_relay
     assert "define relay_mark = 0x04000000\n" in without_relay
     bare = render_ruleset(replace(SETTINGS, relay_port=0, request_ports=()), native_queue=False)
-    assert "hook input" not in bare and "relay_mark" not in bare
+    assert "chain requests" not in bare and "relay_mark" not in bare
 
 
 def test_marks_are_the_three_lowest_bits_of_the_mask() -> None:

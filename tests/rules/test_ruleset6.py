@@ -82,7 +82,7 @@ def test_nothing_of_ipv4_is_left_in_the_other_half(mode: Mode6) -> None:
 def test_each_base_chain_looks_at_its_own_family_alone(mode: Mode6) -> None:
     text = rendered(mode)
     chains = re.findall(r"    chain (\w+) \{\n        type filter hook.*\n\n(.*)\n", text)
-    assert {name for name, _ in chains} >= {"arrive", "arrive6", "leave", "leave6"}
+    assert {name for name, _ in chains} >= {"forward", "forward6", "leave", "leave6"}
     for name, first in chains:
         family = "ipv6" if name.endswith("6") else "ipv4"
         alone = (f"meta nfproto != {family} accept", f"meta nfproto {family} ")
@@ -114,7 +114,7 @@ def test_connections_are_diverted_where_there_is_a_relay(
     text = half6(mode, **keys)
     assert all((f"chain {name}6 {{" in text) is is_relaying for name in DIVERTING)
     assert ("relayed6" in text) is is_relaying
-    is_filtered_with_udp = "meta l4proto tcp accept" not in text
+    is_filtered_with_udp = "meta l4proto tcp return" not in text
     assert is_filtered_with_udp is (mode is Mode6.PINHOLE or not is_relaying)
 
 

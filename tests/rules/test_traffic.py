@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from rules.netlink import attribute, nested
+from rules.encoding import attribute, nested
 from rules.traffic import _counts
 
 NUMBERS = (3, 600, 2**40, 2**50)
