@@ -69,7 +69,7 @@ class Installation:
         self.stop_diverting(settings)
         try:
             if self.is_native_queue:
-                _remove_chains(settings, ("capture",))
+                _empty_chains(settings, ("capture",))
             else:
                 capture.remove_iptables_rules(settings)
         except ProgramFailed as failure:
@@ -80,7 +80,7 @@ class Installation:
         names = elements.of_both(*DIVERTING) if settings.is_relaying6 else DIVERTING
         try:
             if settings.relay_port:
-                _remove_chains(settings, names)
+                _empty_chains(settings, names)
         except ProgramFailed as failure:
             _log.warning("new TCP connections still go to the relay: %s", failure)
 
@@ -129,7 +129,6 @@ class Installation:
             self._netlink.apply(steps[start : start + _BATCH_SIZE])
 
 
-def _remove_chains(settings: Settings, names: Sequence[str]) -> None:
+def _empty_chains(settings: Settings, names: Sequence[str]) -> None:
     chains = [f"chain inet {settings.table} {name}" for name in names]
-    steps = [f"{verb} {chain}" for verb in ("add", "flush", "delete") for chain in chains]
-    run_program("nft", "-f", "-", text="; ".join(steps))
+    run_program("nft", "-f", "-", text="; ".join(f"flush {chain}" for chain in chains))

@@ -20,7 +20,7 @@ from rules.netlink import Netlink
 from rules.programs import ProgramFailed, run_program
 from rules.settings import Settings
 
-_POOL = re.compile(r"udp dport (\d+)-(\d+) drop")
+_POOL = re.compile(r"udp dport (\d+)-(\d+) (?:drop|jump unheard)")
 
 
 def remove_traces(uplink: int) -> None:

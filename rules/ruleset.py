@@ -20,14 +20,22 @@ table inet sipnat {
 
     # The one rule that hands packets to user space; it goes when the daemon stops.
     chain capture {
-        type filter hook forward priority mangle; policy accept;
-
-        meta mark & $queue_mark == $queue_mark queue num %s
+        queue num %s
     }
+%s}
+"""
+_CAPTURED = """
+    chain %s {
+        goto capture
+    }
+"""
+_FORESEE = """
+table inet sipnat {
+
+    chain foresee {
+%s    }
 }
 """
-
-
 _LIMIT_RATE = """
 table inet sipnat {
 
@@ -54,8 +62,10 @@ _CHAINS = {
     Filtering.LATCH: "first_come",
 }
 
-DIVERTING: tuple[str, ...] = ("divert_inbound", "divert_outbound", "to_relay", "pass", "hold")
-"""The chains that hand new connections to the relay, in the order in which they can be deleted."""
+_CARRYING = {Filtering.LATCH: "keep_latch"}
+
+DIVERTING: tuple[str, ...] = ("divert_inbound", "divert_outbound", "to_relay")
+"""The chains that hand new connections to the relay; without their rules all pass it by."""
 
 
 def render_ruleset(settings: Settings, native_queue: bool) -> str:
@@ -73,6 +83,8 @@ def render_ruleset(settings: Settings, native_queue: bool) -> str:
         "media_filter": _CHAINS[settings.media_filter],
         "queue_mark": f"{settings.queue_mark:#010x}",
         "open_mark": f"{settings.open_mark:#010x}",
+        "flow_marks": f"{settings.open_mark | settings.queue_mark:#010x}",
+        "carrying": _CARRYING.get(settings.media_filter, "carry"),
     }
     if settings.has_own_sockets:
         variables["relay_mark"] = f"{settings.relay_mark:#010x}"
@@ -86,17 +98,24 @@ def render_ruleset(settings: Settings, native_queue: bool) -> str:
     defines = "".join(f"define {name} = {value}\n" for name, value in variables.items())
     rules, relay = _read("ruleset.nft"), _read("relay.nft") if settings.relay_port else ""
     limit_rate = _LIMIT_RATE % (settings.flood_rate, settings.flood_rate)
-    rules6 = derive_ruleset6(f"{rules}{relay}{limit_rate}", settings)
+    foresight = _render_foresight(settings.external_addresses)
+    is_nat66 = settings.mode6 is Mode6.NAT66
+    foresight6 = _render_foresight(settings.external_addresses6) if is_nat66 else ""
+    rules6 = derive_ruleset6(f"{rules}{relay}{limit_rate}{foresight6}", settings)
     networks, requests = _render_networks(settings), _render_requests(settings)
     capture = render_capture(settings) if native_queue else ""
-    text = f"{defines}\n{rules}{requests}{relay}{limit_rate}{rules6}\n{networks}{capture}"
+    text = (
+        f"{defines}\n{rules}{requests}{relay}{limit_rate}{foresight}{rules6}\n{networks}{capture}"
+    )
     return text.replace("inet sipnat", f"inet {settings.table}")
 
 
 def render_capture(settings: Settings) -> str:
     """Renders the chain with nft's own `queue` statement (nft variables not included)."""
     bypass = " bypass" if settings.is_fail_open else ""
-    return _CAPTURE % f"{settings.queue_number}{bypass}"
+    queues = ["to_queue"] if settings.mode6 is Mode6.OFF else ["to_queue", "to_queue6"]
+    captured = "".join(_CAPTURED % each for each in queues)
+    return _CAPTURE % (f"{settings.queue_number}{bypass}", captured)
 
 
 def _read(name: str) -> str:
@@ -119,6 +138,12 @@ def _render_networks(settings: Settings) -> str:
     if settings.mode6 is not Mode6.OFF:
         text += "".join(_render_elements(f"{name}6", _ipv6(named[name])) for name in named)
     return text
+
+
+def _render_foresight(addresses: Iterable[str]) -> str:
+    """Renders which external endpoints a flow without a mapping will most likely have."""
+    rules = (f"        update @strays {{ {each} . udp sport }}\n" for each in addresses)
+    return _FORESEE % "".join(rules)
 
 
 def _render_requests(settings: Settings) -> str:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from nat_table.behavior import Filtering, Mode6
 from rules.settings import Settings
 
-CHAINS = ("signalling_filter", "media_filter", "without_relay")
+CHAINS = ("signalling_filter", "media_filter", "carrying", "without_relay")
 """The variables that stand for a chain."""
 
 _BLOCK = re.compile(r"^    (map|set|chain) (\w+) \{\n.*?^    \}\n", re.MULTILINE | re.DOTALL)
@@ -36,9 +36,9 @@ _WORDS = (
     (r"\b255\.255\.255\.0\b", "ffff:ffff:ffff:ffff::"),
     (rf"\$({'|'.join(CHAINS)}|external_addresses|fence_address)\b", r"$\g<1>6"),
 )
-_OF_PORTS = {"bound", "stranger"}
+_OF_PORTS = {"bound", "stranger", "unheard"}
 _OF_NAT = {"inbound", "outbound", "to_internal", "to_external"} | _OF_PORTS
-_OF_ADMISSION = {"admit_connections", "connecting"}
+_OF_ADMISSION = {"connecting"}
 _OF_RELAY = {
     "relaying",
     "arriving",
@@ -50,8 +50,8 @@ _OF_RELAY = {
     "hold",
 }
 _OF_NAT66 = re.compile(r"\$external_addresses|\$fence_address")
-_OF_RELAYED = re.compile(r"@relayed|socket transparent")
-_UNFILTERED = re.compile(r"meta l4proto tcp accept")
+_OF_RELAYED = re.compile(r"@relayed|socket transparent 1")
+_UNFILTERED = re.compile(r"meta l4proto tcp return")
 _HAIRPIN = re.compile(r"oifname \$internal ct status dnat")
 
 _RESENT = """
@@ -68,7 +68,7 @@ _RESENT = """
 
         meta nfproto != ipv4 accept
         meta mark & $queue_mark != $queue_mark accept
-        ct state new ct mark set ct mark | $open_mark
+        ct state new ct mark set ct mark | $flow_marks
         ip daddr != @routed meta l4proto . ip saddr . th sport @signalling goto contact
     }
 """
@@ -121,10 +121,16 @@ _ROUTED_RELAY = f"""
         drop
     }}
 """
-_IS_UNOPENED = "ct state new meta mark & $open_mark != $open_mark"
-_UNOPENED = """
+_UNTRANSLATED = """
+    chain unqueued {
+        type filter hook forward priority mangle + 5; policy accept;
+
+        meta nfproto != ipv4 accept
+        meta mark & $queue_mark != $queue_mark accept
+        ct mark & $open_mark == 0 jump recognise
+    }
     chain unopened {
-        ct mark set ct mark & ($open_mark ^ 0xffffffff)
+        ct mark set ct mark & ($flow_marks ^ 0xffffffff)
         meta mark set meta mark & ($open_mark ^ 0xffffffff) accept
     }
 """
@@ -138,7 +144,7 @@ def derive_ruleset6(rules: str, settings: Settings) -> str:
     blocks = list(_BLOCK.finditer(_COMMENT.sub("", rules)))
     more = _RESENT
     if mode is Mode6.PINHOLE:
-        more += _UNOPENED
+        more += _UNTRANSLATED
         if settings.is_relaying6:
             is_filtered = settings.signalling_filter is Filtering.ADDRESS_DEPENDENT
             rights = _RIGHTS if is_filtered else ("",)
@@ -177,8 +183,6 @@ def _of_mode(blocks: list[re.Match[str]], settings: Settings) -> Iterator[str]:
             text = text.replace("ct status dnat", "iifname $external")
         if mode is Mode6.PINHOLE and block[2] == "refuse":
             text = text.replace(" drop\n", " goto unopened\n")
-        if mode is Mode6.PINHOLE and block[2] == "from_remote":
-            text = text.replace("{\n", f"{{\n        {_IS_UNOPENED} accept\n")
         yield text
 
 
