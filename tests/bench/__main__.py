@@ -1,6 +1,7 @@
-"""`./dev bench [NAME]`: runs one benchmark, or all of them.
+"""`./dev bench`: sipnat beside what users would run instead (peers/whole.py); `--help` says more.
 
-Each benchmark is a module of this package with a `main()` that prints its table.
+`./dev bench NAME...` runs single ones instead: modules of this package, each with a `main()` that
+prints its table. `./dev bench trial` plays one load through one box (peers/trial.py).
 """
 
 from __future__ import annotations
@@ -8,11 +9,18 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("rewrite", "table", "loaded", "listing", "observe")
+from tests.bench.peers import trial, whole
+
+BENCHMARKS = ("rewrite", "table", "loaded", "kernel", "listing", "observe")
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(BENCHMARKS)
+    names = sys.argv[1:]
+    if not names or names[0].startswith("-"):
+        return whole.main(names)
+    if names[0] == "trial":
+        trial.main(names[1:])
+        return 0
     for name in names:
         if name not in BENCHMARKS:
             print(f"bench: there is no {name}, only {' '.join(BENCHMARKS)}", file=sys.stderr)

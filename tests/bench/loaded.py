@@ -23,7 +23,7 @@ from alg.gateway_settings import GatewaySettings
 from alg.io.store import Store, boot_id
 from nat_table.endpoint import Endpoint
 from nat_table.table import NatTable
-from rules.backend import KernelBackend
+from rules.backend import Backend, KernelBackend
 from rules.memory import MemoryBackend
 from rules.settings import Settings
 from tests.bench.rewrite import SDP, message
@@ -75,7 +75,16 @@ def call(number: int) -> list[tuple[bytes, int, int]]:
     ]
 
 
-def path_of(table: NatTable, backend: KernelBackend) -> PacketPath:
+def filled() -> NatTable:
+    """Returns a table with all its mappings, which never expire."""
+    table = new_table()
+    for binding in fill(table):
+        table.refresh(binding, table.pinholes(binding)[0].owner, NEVER)
+    table.take_changes()
+    return table
+
+
+def path_of(table: NatTable, backend: Backend) -> PacketPath:
     """Returns the packet path of a gateway with this table."""
     engine = Engine(GatewaySettings(tuple(EXTERNAL)), table, backend.masqueraded)
     return PacketPath(engine, Ledger(table, backend), SIDES.__getitem__, 0)
@@ -107,7 +116,7 @@ def save(table: NatTable, path: str) -> None:
     """Writes the store that a gateway with this table would leave."""
     store = Store(path, boot_id(), ROW_VERSION)
     store.load()
-    rows = Ledger(table, MemoryBackend(SETTINGS)).take_rows(has_all=True)
+    rows = dict(Ledger(table, MemoryBackend(SETTINGS)).take_rows(has_all=True))
     store.save_all({key: row for key, row in rows.items() if row is not None})
     store.close()
 
@@ -135,10 +144,7 @@ def main() -> None:
         backend = network.router.call(lambda: KernelBackend(SETTINGS))
         network.router.call(backend.install)
         alone = call_cost(network, None)
-        loaded = new_table()
-        for binding in fill(loaded):
-            loaded.refresh(binding, loaded.pinholes(binding)[0].owner, NEVER)
-        loaded.take_changes()
+        loaded = filled()
         print(f"{len(loaded):,} mappings")
         print(f"{'to make an empty kernel equal':44}{reconcile(loaded, backend):9.2f} s")
         print(f"{'to find an equal kernel equal':44}{reconcile(loaded, backend):9.2f} s")
