@@ -12,6 +12,7 @@ from alg.cli.options import ConfigFile, Control, External, Internal, LogLevel
 from alg.cli.tables import write
 from alg.config import Config
 from alg.config_file import ConfigError, load_config, reload_config
+from alg.version import is_compiled
 from alg.version import version as installed_version
 
 CRASHED = 70
@@ -61,8 +62,9 @@ def rules(
 
 @app.command()
 def version() -> None:
-    """Print the version."""
-    write(f"sipnat {installed_version() or '(not installed)'}")
+    """Print the version, and whether the packet path is compiled."""
+    how = ", compiled" if is_compiled() else ""
+    write(f"sipnat {installed_version() or '(not installed)'}{how}")
 
 
 def given(**options: object) -> dict[str, object]:

@@ -144,5 +144,15 @@ def test_byte_code_of_every_module_is_that_of_its_source(modules: Path) -> None:
         assert recorded == [0, int(stat.st_mtime), stat.st_size], source
 
 
+def test_packet_path_is_compiled_and_its_source_is_there_too(unpacked: Path, modules: Path) -> None:
+    libraries = {path.name.split(".")[0] for path in (modules / "nat_table").glob("*.so")}
+    assert "table" in libraries
+    assert libraries <= {path.stem for path in (modules / "nat_table").glob("*.py")}
+    program = "import sys; sys.path.insert(0, sys.argv[1]); import alg.version as v; "
+    [python] = {path.name for path in (unpacked / ENVIRONMENT / "lib").iterdir()}
+    how = run(python, "-I", "-c", program + "print(v.is_compiled())", modules)
+    assert how == "True\n"
+
+
 def test_lintian_finds_nothing(package: Path) -> None:
     run("lintian", "--allow-root", "--fail-on", "error,warning", package)
